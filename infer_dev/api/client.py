@@ -1,0 +1,199 @@
+"""The command line's way to the daemon: HTTP over its unix socket, without asyncio or pydantic.
+
+Imports stay few on purpose: this is most of what `infer-dev status` costs.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import h11
+
+from infer_dev.errors import InferDevError, TimedOutError, UnavailableError, from_problem
+from infer_dev.settings import OVERRIDES_VAR, socket_path
+
+READ_BYTES = 64 * 1024
+MAX_EVENT_BYTES = 1024 * 1024
+DEFAULT_TIMEOUT_S = 30.0
+OK_STATUS = 200
+
+
+class DaemonClient:
+    """Talks to the daemon of a runtime directory, one connection a call."""
+
+    def __init__(self, runtime: str) -> None:
+        self._path = socket_path(runtime)
+
+    def is_alive(self) -> bool:
+        """Whether a daemon takes connections."""
+        try:
+            self._connect(1.0).close()
+        except (OSError, UnavailableError):
+            return False
+        return True
+
+    def get(self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, Any]:  # Any: JSON
+        """The JSON answer to a GET.
+
+        Raises:
+            UnavailableError: no daemon.
+            InferDevError: what the daemon answered with.
+        """
+        return self._json("GET", target, None, timeout_s)
+
+    def post(
+        self, target: str, body: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:  # Any: JSON
+        """The JSON answer to a POST. Without `timeout_s` it waits as long as the daemon takes."""
+        return self._json("POST", target, body or {}, timeout_s)
+
+    def stream(self, target: str, *, timeout_s: float | None = None) -> Iterator[bytes]:
+        """The pieces of a long answer as they come. `timeout_s` bounds each wait for more."""
+        status, pieces = self._request("GET", target, None, timeout_s)
+        if status != OK_STATUS:
+            raise _problem(b"".join(pieces))
+        yield from pieces
+
+    def events(
+        self, after_id: int, *, follow: bool = True, timeout_s: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The records after an id. Any: JSON."""
+        buffer = b""
+        for piece in self.stream(f"/events?after={after_id}&follow={int(follow)}", timeout_s=timeout_s):
+            *blocks, buffer = (buffer + piece).split(b"\n\n")
+            for block in blocks:
+                data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
+                if data:
+                    yield json.loads(b"\n".join(data))
+
+    def _connect(self, timeout_s: float | None) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(self._path)
+        except (FileNotFoundError, ConnectionRefusedError) as err:
+            connection.close()
+            raise UnavailableError(
+                f"cannot reach the daemon: none listens on {self._path}",
+                hint="start one with `infer-dev up FILE`",
+            ) from err
+        except PermissionError as err:
+            connection.close()
+            raise UnavailableError(
+                f"cannot reach the daemon: {self._path} belongs to another user", hint="be the user who started it"
+            ) from err
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _json(
+        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+    ) -> dict[str, Any]:  # Any: JSON
+        status, pieces = self._request(method, target, body, timeout_s)
+        data = b"".join(pieces)
+        if status != OK_STATUS:
+            raise _problem(data)
+        answer = json.loads(data)
+        if not isinstance(answer, dict):
+            raise InferDevError(f"cannot understand the daemon's answer to {method} {target}")
+        return answer
+
+    def _request(
+        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+    ) -> tuple[int, Iterator[bytes]]:
+        data = json.dumps(body).encode() if body is not None else b""
+        headers = [("Host", "infer-dev"), ("Connection", "close"), ("Content-Length", str(len(data)))]
+        connection = self._connect(timeout_s)
+        http = h11.Connection(h11.CLIENT)
+        try:
+            request = http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+            if data:
+                request += http.send(h11.Data(data=data)) or b""
+            connection.sendall(request + (http.send(h11.EndOfMessage()) or b""))
+            event = _response(http, connection)
+        except TimeoutError as err:
+            connection.close()
+            raise TimedOutError(f"cannot wait longer: the daemon did not answer within {timeout_s:g} s") from err
+        except (OSError, h11.RemoteProtocolError) as err:
+            connection.close()
+            raise UnavailableError(f"cannot read the daemon's answer: {err}", hint="see the daemon's log") from err
+        except BaseException:
+            connection.close()
+            raise
+        return event.status_code, _pieces(http, connection)
+
+
+def instance_target(name: str, action: str) -> str:
+    """The route of an action on an instance, whatever characters the name has."""
+    return f"/instances/{_quoted(name)}/{action}"
+
+
+def logs_target(name: str, *, tail: int | None, follow: bool) -> str:
+    """The route of an instance's log."""
+    query = ([f"tail={tail}"] if tail is not None else []) + (["follow=1"] if follow else [])
+    return f"/logs/{_quoted(name)}?{'&'.join(query)}"
+
+
+def status_target(names: Sequence[str], *, log_line: bool = False) -> str:
+    """The route of the status of some instances, or all."""
+    query = ([f"name={','.join(map(_quoted, names))}"] if names else []) + (["log_line=1"] if log_line else [])
+    return f"/status?{'&'.join(query)}"
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded, as `urllib.parse.quote` would; that costs 8 ms to import."""
+    kept = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+    return "".join(chr(byte) if byte in kept else f"%{byte:02X}" for byte in text.encode())
+
+
+def caller_request(path: str, environ: Mapping[str, str]) -> dict[str, object]:
+    """The body of `POST /up`: the file, and what of the caller's environment decides its meaning."""
+    return {
+        "config": os.path.abspath(path),
+        "overrides": environ.get(OVERRIDES_VAR),
+        "search_path": environ.get("PATH", ""),
+        "library_path": environ.get("LD_LIBRARY_PATH", ""),
+    }
+
+
+def _next_event(http: h11.Connection, connection: socket.socket) -> object:
+    while (event := http.next_event()) is h11.NEED_DATA:
+        http.receive_data(connection.recv(READ_BYTES))
+    return event
+
+
+def _response(http: h11.Connection, connection: socket.socket) -> h11.Response:
+    while True:
+        event = _next_event(http, connection)
+        if isinstance(event, h11.Response):
+            return event
+        if isinstance(event, h11.ConnectionClosed | h11.EndOfMessage):
+            raise ConnectionResetError("it closed the connection")
+
+
+def _pieces(http: h11.Connection, connection: socket.socket) -> Iterator[bytes]:
+    with connection:
+        try:
+            while True:
+                event = _next_event(http, connection)
+                if isinstance(event, h11.Data):
+                    yield bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+                    return
+        except TimeoutError as err:
+            raise TimedOutError("cannot wait longer: the daemon sent nothing more") from err
+        except (OSError, h11.RemoteProtocolError) as err:
+            raise UnavailableError("cannot go on: the daemon is gone", hint="see `infer-dev status`") from err
+
+
+def _problem(data: bytes) -> InferDevError:
+    try:
+        problem = json.loads(data)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        return InferDevError("cannot understand the daemon's answer")
+    return from_problem(problem)

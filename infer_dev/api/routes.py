@@ -1,0 +1,137 @@
+"""What the daemon answers: each route asks the supervisor and puts its answer into JSON."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from infer_dev import __version__
+from infer_dev.api import events
+from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.models import DownRequest, UpRequest, parse_body
+from infer_dev.check.resolve import Source
+from infer_dev.errors import UsageError
+from infer_dev.host import logfile
+from infer_dev.supervisor.supervisor import Supervisor
+
+
+class Routes:
+    """The routes over one supervisor."""
+
+    def __init__(self, supervisor: Supervisor, *, address: str) -> None:
+        self._supervisor = supervisor
+        self._address = address
+        self._started = time.monotonic()
+
+    def router(self) -> Router:
+        """All routes, for the server."""
+        router = Router()
+        router.add("GET", "/healthz", self.healthz)
+        router.add("GET", "/status", self.status)
+        router.add("GET", "/events", self.events)
+        router.add("GET", "/logs/{name}", self.logs)
+        router.add("POST", "/up", self.up)
+        router.add("POST", "/down", self.down)
+        router.add("POST", "/instances/{name}/start", self.start)
+        router.add("POST", "/instances/{name}/stop", self.stop)
+        router.add("POST", "/instances/{name}/restart", self.restart)
+        return router
+
+    async def healthz(self, _: Request) -> Response:
+        """The daemon lives."""
+        return json_response({"status": "ok", "pid": os.getpid(), "version": __version__})
+
+    async def status(self, request: Request) -> Response:
+        """`status --json`; `?name=a,b` for some; `?log_line=1` adds each instance's latest log line."""
+        names = [name for name in request.query.get("name", "").split(",") if name]
+        statuses = self._supervisor.status(names)
+        instances = [asdict(status) for status in statuses]
+        if request.query.get("log_line"):
+            for status, shown in zip(statuses, instances, strict=True):
+                lines, _ = logfile.tail(status.log_file, 1)
+                shown["log_line"] = lines[0] if lines else ""
+        return json_response({"daemon": self._daemon(), "instances": instances})
+
+    async def up(self, request: Request) -> Response:
+        """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
+        body = parse_body(UpRequest, request)
+        if not os.path.isabs(body.config):
+            raise UsageError(f"cannot use {body.config}: expected an absolute path")
+        source = Source(
+            path=body.config,
+            overrides=body.overrides,
+            search_path=body.search_path,
+            library_path=body.library_path,
+        )
+        result = await self._supervisor.up(source)
+        answer = asdict(result)
+        answer["states"] = self._states(result.waiting)
+        return json_response(answer)
+
+    async def down(self, request: Request) -> Response:
+        """Stop one file's instances, or everything; in the latter case the daemon leaves right after."""
+        body = parse_body(DownRequest, request)
+        names: Sequence[str]
+        if body.config is None:
+            names = [status.name for status in self._supervisor.status()]
+            self._supervisor.leave()
+            await self._supervisor.wait_left()
+        else:
+            names = await self._supervisor.down(body.config)
+            if not self._supervisor.sources:
+                self._supervisor.leave()
+                await self._supervisor.wait_left()
+        return json_response({"names": names, "left": self._supervisor.has_left, "pid": os.getpid()})
+
+    async def start(self, request: Request) -> Response:
+        """Start one instance; does not wait until it is ready."""
+        name, last_id = request.path["name"], self._supervisor.history.last_id
+        await self._supervisor.start([name])
+        return json_response({"states": self._states([name]), "last_id": last_id})
+
+    async def stop(self, request: Request) -> Response:
+        """Stop one instance; answers once it is at rest."""
+        name, last_id = request.path["name"], self._supervisor.history.last_id
+        await self._supervisor.stop([name])
+        return json_response({"states": self._states([name]), "last_id": last_id})
+
+    async def restart(self, request: Request) -> Response:
+        """Restart one instance; does not wait until it is ready."""
+        name, last_id = request.path["name"], self._supervisor.history.last_id
+        await self._supervisor.restart([name])
+        return json_response({"states": self._states([name]), "last_id": last_id})
+
+    async def events(self, request: Request) -> Response:
+        """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?follow=0` ends with the latest."""
+        given = request.headers.get("last-event-id") or request.query.get("after", "0")
+        if not given.isdigit():
+            raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
+        history = self._supervisor.history
+        if request.query.get("follow") == "0":
+            body = b"".join(events.to_sse(record) for record in history.since(int(given)))
+            return Response(body, content_type="text/event-stream")
+        return Response(events.stream(history, int(given)), content_type="text/event-stream")
+
+    async def logs(self, request: Request) -> Response:
+        """An instance's log as it stands in the file; `?tail=N` its last lines, `?follow=1` what comes as well."""
+        status = self._supervisor.status([request.path["name"]])[0]
+        tail = request.query.get("tail", "")
+        if tail and not tail.isdigit():
+            raise UsageError(f"cannot read the request: tail: expected a number of lines, got {tail!r}")
+        offset = logfile.offset_of_tail(status.log_file, int(tail)) if tail else 0
+        follow = request.query.get("follow") == "1"
+        body = logfile.read_on(status.log_file, offset, follow=follow)
+        return Response(body, content_type="text/plain; charset=utf-8")
+
+    def _states(self, names: Sequence[str]) -> dict[str, str]:
+        statuses = self._supervisor.status(names) if names else []
+        return {status.name: status.state for status in statuses}
+
+    def _daemon(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started, 3),
+            "config": ",".join(self._supervisor.sources) or None,
+            "api": self._address,
+        }

@@ -1,0 +1,56 @@
+"""What stands in the way of a plan, all of it told before anything is started."""
+
+from collections.abc import Container, Sequence
+
+from infer_dev.errors import ConfigError, InferDevError, UnavailableError
+from infer_dev.host import logfile, ports
+from infer_dev.plan.conflicts import conflicts
+from infer_dev.plan.model import Plan, Spec
+
+
+def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
+    """Raise if the plan contradicts itself or the specs accepted from other files.
+
+    Raises:
+        ConfigError: names every conflict and its place.
+    """
+    found = [
+        (f"{plan.places.get(name, plan.source)}: {what}", hint) for name, what, hint in conflicts(plan.specs, others)
+    ]
+    _raise(ConfigError, plan, found)
+
+
+def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[int]) -> None:
+    """Raise if the host does not let the instances in `starting` run.
+
+    Args:
+        plan: what shall run.
+        starting: names of the instances that will get a new process.
+        our_ports: ports held by instances that will be stopped first.
+
+    Raises:
+        ConfigError: a log that cannot be written.
+        UnavailableError: a port taken by another program, named with its pid.
+    """
+    specs = [spec for spec in plan.specs if spec.name in starting]
+    logs = []
+    for spec in specs:
+        if reason := logfile.writable(spec.command.log_file):
+            where = f"{plan.places[spec.name]}: the log {spec.command.log_file} cannot be written: {reason}"
+            logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
+    _raise(ConfigError, plan, logs)
+    taken = []
+    for spec in specs:
+        port = spec.endpoint.port
+        if port not in our_ports and not ports.is_free(spec.endpoint):
+            where = f"{plan.places[spec.name]}: port {port} is taken by {ports.holder_of(port)}"
+            taken.append((where, "give the instance another server.port, or end that program"))
+    _raise(UnavailableError, plan, taken)
+
+
+def _raise(kind: type[InferDevError], plan: Plan, found: Sequence[tuple[str, str]]) -> None:
+    if len(found) == 1:
+        raise kind(f"cannot start {found[0][0]}", hint=found[0][1])
+    if found:
+        lines = [f"  {where} ({hint})" for where, hint in found]
+        raise kind("\n".join([f"cannot start {plan.source}: {len(found)} obstacles:", *lines]))

@@ -1,0 +1,68 @@
+"""From the name of a file to a plan: read, find the binary, build."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infer_dev.config.load import ConfigFile, load
+from infer_dev.errors import UnavailableError
+from infer_dev.llama_cpp.binary import find_binary
+from infer_dev.plan.build import build_plan
+from infer_dev.plan.model import Plan
+from infer_dev.settings import OVERRIDES_VAR, SERVER_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a plan is made from; kept by the daemon so that a reload means the same.
+
+    Attributes:
+        path: absolute path of the file.
+        overrides: JSON text laid over it, or None.
+        search_path: the `PATH` in which a llama-server is looked for.
+        library_path: the `LD_LIBRARY_PATH` behind the binary's own folder.
+    """
+
+    path: str
+    overrides: str | None
+    search_path: str
+    library_path: str = ""
+
+    @classmethod
+    def from_environ(cls, path: str, environ: Mapping[str, str]) -> "Source":
+        """The source as somebody with this environment means it."""
+        return cls(
+            path=os.path.abspath(path),
+            overrides=environ.get(OVERRIDES_VAR),
+            search_path=environ.get("PATH", ""),
+            library_path=environ.get("LD_LIBRARY_PATH", ""),
+        )
+
+
+def resolve(source: Source) -> Plan:
+    """The plan of a file with the binary that will run it.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        UnavailableError: there is no llama-server.
+    """
+    file = load(source.path, source.overrides)
+    binary = _binary(file, source) if file.master.enable else SERVER_NAME
+    return build_plan(file, binary, inherited_library_path=source.library_path)
+
+
+def resolve_for_show(source: Source) -> tuple[Plan, str]:
+    """As `resolve`, but without a binary the plan shows the bare name; also returns why there is none, or ""."""
+    file = load(source.path, source.overrides)
+    missing = ""
+    try:
+        binary = _binary(file, source)
+    except UnavailableError as err:
+        missing = err.message
+        binary = file.master.llama_cpp_path or SERVER_NAME
+    return build_plan(file, binary, inherited_library_path=source.library_path), missing
+
+
+def _binary(file: ConfigFile, source: Source) -> str:
+    folder = os.path.dirname(file.path)
+    return find_binary(file.master.llama_cpp_path, folder=folder, search_path=source.search_path)

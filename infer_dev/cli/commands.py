@@ -1,0 +1,52 @@
+"""Every command: its one line of help, where it lives, how many plain arguments it takes.
+
+A call without options goes straight to its function. Only one with options, or `COMMAND --help`, needs click:
+importing it costs more than all else that `infer-dev status` does (docs/dependencies.md has the figures).
+"""
+
+from typing import NamedTuple
+
+ANY_NUMBER = 1000
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        help: what it does, one line.
+        target: "module:function" under infer_dev.cli; called with the plain arguments in order.
+        least, most: how many plain arguments it takes; None: it always goes through click.
+        hidden: not listed in `--help`.
+    """
+
+    help: str
+    target: str
+    least: int | None = 0
+    most: int = 0
+    hidden: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "up": Command("start what a file describes, wait until it serves", "up:up", 0, 1),
+    "down": Command("stop all instances, then the daemon", "up:down", 0, 1),
+    "status": Command("show the instances and how they are", "status:status", 0, ANY_NUMBER),
+    "start": Command("start instances", "control:start", 1, ANY_NUMBER),
+    "stop": Command("stop instances", "control:stop", 1, ANY_NUMBER),
+    "restart": Command("restart instances", "control:restart", 1, ANY_NUMBER),
+    "logs": Command("show an instance's log", "logs:logs", 1, 1),
+    "events": Command("show what happened to the instances", "logs:events"),
+    "config": Command("show a file as understood, its command lines, its schema", "config:show", None),
+    "completion": Command("print the completion script of bash, zsh or fish", "completion:completion", None),
+    "daemon": Command("run the supervisor in the foreground", "daemon:daemon", hidden=True),
+}
+
+USAGE = "Usage: infer-dev COMMAND [ARGUMENTS]… (infer-dev COMMAND --help for its options)"
+INTRO = "Runs several llama.cpp servers from one TOML file and keeps them alive."
+
+
+def overview() -> str:
+    """What `infer-dev --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items() if not command.hidden]
+    options = [f"  {'--help':<{width}}  this text", f"  {'--version':<{width}}  the version"]
+    return "\n".join([USAGE, "", INTRO, "", "Commands:", *lines, "", "Options:", *options])

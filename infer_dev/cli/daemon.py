@@ -1,0 +1,31 @@
+"""`infer-dev daemon`: the supervisor in the foreground, for systemd, boot and `up`."""
+
+import os
+import signal
+
+from infer_dev.api.daemon import configure_logging, run_daemon
+from infer_dev.settings import runtime_dir
+
+FIRST_OTHER_FD = 3
+
+
+def daemon(*, ready_fd: int | None = None) -> int:
+    """Run until told to leave."""
+    _close_inherited(ready_fd)
+    for number in (signal.SIGPIPE, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir("/")
+    configure_logging()
+    return run_daemon(runtime_dir(), dict(os.environ), ready_fd=ready_fd)
+
+
+def _close_inherited(kept: int | None) -> None:
+    """Close what the shell that started us had open, or its pipes would stay open for as long as we live."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    if kept is None:
+        os.closerange(FIRST_OTHER_FD, limit)
+    else:
+        os.set_inheritable(kept, False)
+        os.closerange(FIRST_OTHER_FD, kept)
+        os.closerange(kept + 1, limit)

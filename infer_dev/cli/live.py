@@ -1,0 +1,69 @@
+"""The live table of `up` on a terminal: each instance's state, seconds and last log line."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from infer_dev.api.client import DaemonClient, status_target
+from infer_dev.cli.progress import REFRESH_S, timed_out
+from infer_dev.cli.text import duration, sanitized
+
+STYLES = {
+    "ready": "green",
+    "starting": "cyan",
+    "stopping": "yellow",
+    "backoff": "yellow",
+    "degraded": "magenta",
+    "failed": "bold red",
+    "stopped": "dim",
+    "disabled": "dim",
+}
+
+
+def watch_live(
+    daemon: DaemonClient, names: Sequence[str], *, until: Collection[str], deadline: float | None
+) -> dict[str, str]:
+    """Show the instances until each is in one of the states `until`; returns their last states."""
+    if not names:
+        return {}
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            instances = daemon.get(status_target(names, log_line=True))["instances"]
+            live.update(progress_table(instances), refresh=True)
+            last = {str(one["name"]): str(one["state"]) for one in instances}
+            if all(state in until for state in last.values()):
+                return last
+            if deadline is not None and time.monotonic() >= deadline:
+                raise timed_out(last)
+            time.sleep(REFRESH_S)
+
+
+def progress_table(instances: Sequence[Mapping[str, Any]]) -> Table:
+    """One row an instance. Any: JSON."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for one in instances:
+        state = str(one["state"])
+        seconds = one["ready_after_s"] if state == "ready" else one["state_s"]
+        if state == "ready":
+            about = f"http://{one['host']}:{one['port']}" if one["port"] else str(one["host"])
+        elif one["cause"]:
+            about = f"{one['cause']}: {one['detail']}"
+        else:
+            about = one["log_line"]
+        table.add_row(
+            Text(str(one["name"]), style="bold"),
+            Text(state, style=STYLES.get(state, "")),
+            duration(seconds),
+            Text(sanitized(about, terminal=True), style="dim"),
+        )
+    return table

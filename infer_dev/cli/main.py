@@ -1,0 +1,78 @@
+"""The console script: finds the command, turns errors into messages and exit statuses."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from infer_dev import __version__
+from infer_dev.cli.commands import COMMANDS, overview
+from infer_dev.errors import EXIT_OK, EXIT_USAGE, InferDevError
+
+COMPLETE_VAR = "_INFER_DEV_COMPLETE"
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; those of this process by default.
+
+    Returns:
+        The exit status (see `infer_dev.errors`).
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(args)
+        sys.stdout.flush()
+    except InferDevError as err:
+        print(f"infer-dev: {err.message}", file=sys.stderr)
+        if err.hint:
+            print(f"  hint: {err.hint}", file=sys.stderr)
+        return err.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`infer-dev logs x | head`); keep the interpreter from complaining at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    return status
+
+
+def _dispatch(args: list[str]) -> int:
+    if COMPLETE_VAR not in os.environ:
+        match args:
+            case [] | ["--help" | "-h" | "help"]:
+                print(overview())
+                return EXIT_OK
+            case ["--version" | "-V"]:
+                print(f"infer-dev {__version__}")
+                return EXIT_OK
+            case [name, *plain] if name in COMMANDS and not any(arg.startswith("-") for arg in plain):
+                command = COMMANDS[name]
+                if command.least is not None and command.least <= len(plain) <= command.most:
+                    return run_command(name, *plain)
+            case [name, *_] if not name.startswith("-") and name not in COMMANDS:
+                return _unknown(name)
+    from infer_dev.cli.parser import parse_and_run  # noqa: PLC0415 - click, only where there are options
+
+    return parse_and_run(args)
+
+
+def run_command(name: str, *plain: str, **options: object) -> int:
+    """Call a command's function; returns its exit status."""
+    module, _, function = COMMANDS[name].target.partition(":")
+    status = getattr(import_module(f"infer_dev.cli.{module}"), function)(*plain, **options)
+    assert isinstance(status, int)  # noqa: S101 - the functions' contract
+    return status
+
+
+def _unknown(name: str) -> int:
+    from difflib import get_close_matches  # noqa: PLC0415 - needed for a typing mistake only
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `infer-dev {near[0]}`?" if near else "see `infer-dev --help`"
+    print(f"infer-dev: cannot run {name!r}: no such command\n  hint: {hint}", file=sys.stderr)
+    return EXIT_USAGE

@@ -1,0 +1,140 @@
+"""The options of every command, by click: for calls that have some, for `COMMAND --help`, for completion."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from infer_dev.cli.commands import COMMANDS
+from infer_dev.cli.main import run_command
+from infer_dev.errors import InferDevError
+
+
+@click.group(help="Runs several llama.cpp servers from one TOML file and keeps them alive.")
+@click.version_option(package_name="infer-dev", prog_name="infer-dev", message="%(prog)s %(version)s")
+def cli() -> None: ...
+
+
+def parse_and_run(args: Sequence[str]) -> int:
+    """Parse with click and run; returns the exit status. Mistakes are told on stderr, status 2."""
+    try:
+        result = cli.main(args=list(args), prog_name="infer-dev", standalone_mode=False)
+    except click.ClickException as err:
+        err.show(file=sys.stderr)
+        return err.exit_code
+    except click.Abort as err:
+        raise KeyboardInterrupt from err
+    return result if isinstance(result, int) else 0
+
+
+def _complete_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from infer_dev.cli.launch import client  # noqa: PLC0415 - only while completing
+
+    try:
+        names = [str(one["name"]) for one in client().get("/status", timeout_s=1.0)["instances"]]
+    except InferDevError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+_names = click.argument("names", metavar="NAME…", nargs=-1, shell_complete=_complete_names)
+_names_required = click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=_complete_names)
+_name = click.argument("name", shell_complete=_complete_names)
+_config = click.argument("config", required=False, type=click.Path())
+_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
+_no_wait = click.option("--no-wait", is_flag=True, help="do not wait until it serves")
+_timeout = click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="wait this many seconds at most")
+
+
+@cli.command(help=COMMANDS["up"].help)
+@_config
+@_no_wait
+@_timeout
+def up(config: str | None, *, no_wait: bool, timeout_s: float | None) -> int:
+    return run_command("up", *([config] if config else []), wait=not no_wait, timeout_s=timeout_s)
+
+
+@cli.command(help=COMMANDS["down"].help)
+@_config
+def down(config: str | None) -> int:
+    return run_command("down", *([config] if config else []))
+
+
+@cli.command(help=COMMANDS["status"].help)
+@_names
+@_json
+@click.option("--watch", is_flag=True, help="show again every second until interrupted")
+def status(names: tuple[str, ...], *, as_json: bool, watch: bool) -> int:
+    return run_command("status", *names, as_json=as_json, watch=watch)
+
+
+@cli.command(help=COMMANDS["start"].help)
+@_names_required
+@_no_wait
+@_timeout
+def start(names: tuple[str, ...], *, no_wait: bool, timeout_s: float | None) -> int:
+    return run_command("start", *names, wait=not no_wait, timeout_s=timeout_s)
+
+
+@cli.command(help=COMMANDS["stop"].help)
+@_names_required
+def stop(names: tuple[str, ...]) -> int:
+    return run_command("stop", *names)
+
+
+@cli.command(help=COMMANDS["restart"].help)
+@_names_required
+@_no_wait
+@_timeout
+def restart(names: tuple[str, ...], *, no_wait: bool, timeout_s: float | None) -> int:
+    return run_command("restart", *names, wait=not no_wait, timeout_s=timeout_s)
+
+
+@cli.command(help=COMMANDS["logs"].help)
+@_name
+@click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")
+@click.option("-n", "--tail", type=click.IntRange(min=0), help="only the last N lines")
+def logs(name: str, *, follow: bool, tail: int | None) -> int:
+    return run_command("logs", name, follow=follow, tail=tail)
+
+
+@cli.command(help=COMMANDS["events"].help)
+@click.option("-f", "--follow", is_flag=True, help="go on with what happens from now on")
+@click.option("-n", "--tail", type=click.IntRange(min=0), help="only the last N")
+@_json
+def events(*, follow: bool, tail: int | None, as_json: bool) -> int:
+    return run_command("events", follow=follow, tail=tail, as_json=as_json)
+
+
+@cli.group(help=COMMANDS["config"].help)
+def config() -> None: ...
+
+
+@config.command("show", help="the merged file; with --argv the exact command lines, one JSON object a line")
+@_config
+@click.option("--argv", is_flag=True, help="the command lines instead")
+@click.option("--format", "form", type=click.Choice(["toml", "json"]), default="toml", show_default=True)
+def config_show(config: str | None, *, argv: bool, form: str) -> int:
+    from infer_dev.cli.config import show  # noqa: PLC0415 - pydantic
+
+    return show(config, argv=argv, form=form)
+
+
+@config.command("schema", help="the file format as JSON Schema, for editors")
+def config_schema() -> int:
+    from infer_dev.cli.config import schema  # noqa: PLC0415 - pydantic
+
+    return schema()
+
+
+@cli.command(help=COMMANDS["completion"].help)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    return run_command("completion", shell, group=cli)
+
+
+@cli.command(help=COMMANDS["daemon"].help, hidden=True)
+@click.option("--ready-fd", type=int, hidden=True)
+def daemon(*, ready_fd: int | None) -> int:
+    return run_command("daemon", ready_fd=ready_fd)

@@ -1,0 +1,111 @@
+"""Waits for instances to settle and shows how they get on: live on a terminal, a line a transition elsewhere."""
+
+import sys
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from infer_dev.api.client import DaemonClient, status_target
+from infer_dev.cli.text import duration, sanitized
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, TimedOutError
+
+SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
+REFRESH_S = 0.1
+
+
+def wait_until_settled(
+    daemon: DaemonClient, states: Mapping[str, str], *, after_id: int, deadline: float | None
+) -> int:
+    """Wait until each instance is ready or has failed; tell how it went on stderr.
+
+    Args:
+        daemon: the daemon.
+        states: the instances and their states at the time of the request.
+        after_id: the id of the last event before the request.
+        deadline: monotonic time in seconds, or None.
+
+    Returns:
+        0, or 1 if one is not ready.
+
+    Raises:
+        TimedOutError: the deadline came first; the instances go on.
+    """
+    if sys.stderr.isatty():
+        from infer_dev.cli.live import watch_live  # noqa: PLC0415 - rich, on a terminal only
+
+        last = watch_live(daemon, list(states), until=SETTLED, deadline=deadline)
+    else:
+        for name, state in states.items():
+            if state in SETTLED:
+                print(f"{name} {state}", file=sys.stderr)
+        last = follow_states(daemon, states, until=SETTLED, after_id=after_id, deadline=deadline, show=True)
+    failed = [name for name, state in last.items() if state != "ready"]
+    if not failed:
+        return EXIT_OK
+    print(failure_report(daemon.get(status_target(failed))["instances"]), file=sys.stderr)
+    return EXIT_FAILED
+
+
+def follow_states(
+    daemon: DaemonClient,
+    states: Mapping[str, str],
+    *,
+    until: Collection[str],
+    after_id: int = 0,
+    deadline: float | None = None,
+    show: bool = False,
+) -> dict[str, str]:
+    """Follow the events until every instance is in one of the states `until`; returns their last states."""
+    last = dict(states)
+    if all(state in until for state in last.values()):
+        return last
+    timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
+    try:
+        for event in daemon.events(after_id, timeout_s=timeout_s):
+            name = event["instance"]
+            if name not in last:
+                continue
+            last[name] = event["new"]
+            if show:
+                print(transition_line(event), file=sys.stderr, flush=True)
+            if all(state in until for state in last.values()):
+                return last
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+    except TimedOutError:
+        pass
+    if deadline is None:
+        return last
+    raise timed_out(last)
+
+
+def timed_out(states: Mapping[str, str]) -> TimedOutError:
+    """The error of a wait that ended before the instances settled."""
+    waiting = ", ".join(f"{name} is {state}" for name, state in states.items() if state not in SETTLED)
+    return TimedOutError(
+        f"cannot wait longer: {waiting or 'time is up'}", hint="it goes on by itself: see `infer-dev status`"
+    )
+
+
+def transition_line(event: Mapping[str, Any]) -> str:
+    """One event as a line. Any: JSON."""
+    name, new = event["instance"], event["new"]
+    if new == "ready":
+        return f"{name} ready after {duration(event['after_s'])}"
+    why = f": {event['cause']}: {event['detail']}" if event["cause"] else ""
+    return f"{name} {new}{sanitized(why, terminal=True)}"
+
+
+def failure_report(instances: Collection[Mapping[str, Any]]) -> str:
+    """Why instances are not ready: cause, next step, the log's last lines. Any: JSON."""
+    from infer_dev.llama_cpp.cause import NEXT_STEP, Cause  # noqa: PLC0415 - for a failure only
+
+    parts = []
+    for one in instances:
+        lines = [f"{one['name']} is {one['state']}" + (f": {one['cause']}: {one['detail']}" if one["cause"] else "")]
+        lines += [f"    {sanitized(line, terminal=True)}" for line in one["log_tail"]]
+        if one["cause"]:
+            lines.append(f"  hint: {NEXT_STEP.get(Cause(one['cause']), 'read the log')}")
+        lines.append(f"  log: {one['log_file']}")
+        parts.append("\n".join(lines))
+    return "\n".join(parts)

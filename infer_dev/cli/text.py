@@ -1,0 +1,42 @@
+"""Text from logs, made safe and fit for a terminal."""
+
+# Control characters apart from tab and line feed, and the C1 range: with them a log could move the cursor,
+# change colours, set the title, or answer in the user's place.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+
+
+def sanitized(text: str, *, terminal: bool) -> str:
+    """`text` with control characters shown instead of obeyed, if it goes to a terminal."""
+    return text.translate(_CONTROL) if terminal else text
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: 3.2s, 4m12s, 3h05m, 2d04h; "-" for None."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:  # noqa: PLR2004 - seconds in a minute
+        return f"{seconds:.1f}s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if hours < 1:
+        return f"{minutes}m{whole % 60:02}s"
+    return f"{hours}h{minutes % 60:02}m" if days < 1 else f"{days}d{hours % 24:02}h"
+
+
+def size(count: int | None) -> str:
+    """Bytes for people, in powers of 1024; "-" for None."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Rows as aligned columns, two spaces apart."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)

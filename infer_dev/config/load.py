@@ -1,0 +1,112 @@
+"""Reads a configuration file and checks all of it, so that every mistake is told at once."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infer_dev.config.locate import line_of
+from infer_dev.config.merge import merge_tables
+from infer_dev.config.overrides import parse_overrides
+from infer_dev.config.schema import MasterTable
+from infer_dev.config.validate import Finding, Instance, check_instances, check_shape, check_table
+from infer_dev.errors import ConfigError
+from infer_dev.settings import CONFIG_VAR, OVERRIDES_VAR
+
+MAX_FILE_BYTES = 4 * 1024 * 1024  # far above any real file; a model given by mistake is told from a config
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A checked configuration file. `text` and `overrides` are kept to name places in errors."""
+
+    path: str
+    master: MasterTable
+    instances: tuple[Instance, ...]
+    text: str = field(repr=False, default="")
+    overrides: Mapping[str, Any] = field(repr=False, default_factory=dict)  # Any: a JSON document
+
+    def place(self, *keys: str) -> str:
+        """`FILE:LINE: dotted.key`, or the overrides variable where the value came from there."""
+        return _place(self.path, self.text, self.overrides, keys)
+
+
+def load(path: str, overrides: str | None = None) -> ConfigFile:
+    """Read, check and merge the file at `path`, the JSON text `overrides` laid over it.
+
+    Raises:
+        ConfigError: no such file, not TOML, or anything in it that is not of the contract; names every place.
+    """
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
+        raise _syntax_error(path, str(err)) from err
+    over = parse_overrides(overrides)
+    document = merge_tables(document, over)
+    findings = list(check_shape(document))
+    master, master_findings = check_table(MasterTable, ("master",), document.get("master", {}))
+    findings += master_findings
+    instances: list[Instance] = []
+    if not findings:
+        instances, findings = check_instances(document.get("instance", {}))
+    if findings:
+        raise _config_error(path, text, over, findings)
+    assert isinstance(master, MasterTable)  # noqa: S101 - None only with findings
+    return ConfigFile(path, master, tuple(instances), text, over)
+
+
+def _read(path: str) -> str:
+    hint = f"name a TOML file, or set {CONFIG_VAR}"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as err:
+        raise ConfigError(f"cannot read {path}: no such file", hint=hint) from err
+    except IsADirectoryError as err:
+        raise ConfigError(f"cannot read {path}: it is a folder", hint=hint) from err
+    except OSError as err:
+        raise ConfigError(f"cannot read {path}: {err.strerror}", hint=hint) from err
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"cannot read {path}: larger than {MAX_FILE_BYTES} bytes", hint=hint)
+    try:
+        return data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as err:
+        line = data.count(b"\n", 0, err.start) + 1
+        raise ConfigError(
+            f"cannot read {path}:{line}: byte {data[err.start]:#04x} is not UTF-8",
+            hint="save the file as UTF-8",
+        ) from err
+
+
+def _syntax_error(path: str, message: str) -> ConfigError:
+    # "… (at line 3, column 5)" or "… (at end of document)": tomllib has no other way to tell the place.
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    where, what = (f"{path}:{found[2]}:{found[3]}", found[1]) if found else (path, message)
+    return ConfigError(
+        f"cannot parse {where}: not valid TOML: {what}",
+        hint="strings need quotes, true and false are lower case, a table's name stands in [brackets]",
+    )
+
+
+def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[str]) -> str:
+    dotted = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
+    node: object = overrides
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    if node is not None:
+        return f"{OVERRIDES_VAR}: {dotted}"
+    line = line_of(text, keys)
+    return f"{path}:{line}: {dotted}" if line else f"{path}: {dotted}"
+
+
+def _config_error(path: str, text: str, overrides: Mapping[str, Any], findings: Sequence[Finding]) -> ConfigError:
+    told = [f"{_place(path, text, overrides, finding.keys)}: {finding.message}" for finding in findings]
+    if len(findings) == 1:
+        return ConfigError(f"cannot use {told[0]}", hint=findings[0].hint)
+    lines = [
+        f"  {line}{f' ({finding.hint})' if finding.hint else ''}"
+        for line, finding in zip(told, findings, strict=True)
+    ]
+    return ConfigError("\n".join([f"cannot use {path}: {len(findings)} mistakes:", *lines]))

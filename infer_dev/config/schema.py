@@ -1,0 +1,164 @@
+"""What a configuration file may hold: our own tables strictly, llama-server's freely.
+
+pydantic checks `[master]` and the `control` tables; the `server` tables are llama-server's own arguments, of
+which only the kind of value is checked. See docs/configuration.md for the whole contract.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+RESERVED_NAMES = ("control", "server")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+GPU_ID_PATTERN = r"(\d+|(GPU|MIG)-[0-9A-Za-z/-]+)"
+GPU_IDS_EXPECTED = 'expected "all", "none", ids such as "0,1", or an array of numbers or GPU UUIDs'
+
+ServerValue = str | int | float | bool | list[str | int | float]
+
+
+def _canonical_gpu_ids(value: object) -> object:
+    """One form for every way to write `gpu_ids`: "all", "none", or ids joined by commas."""
+    match value:
+        case str():
+            ids = [part.strip() for part in value.split(",")]
+        case list() | tuple() if all(isinstance(part, str | int) and not isinstance(part, bool) for part in value):
+            ids = [str(part).strip() for part in value] or ["none"]
+        case _:
+            raise ValueError(GPU_IDS_EXPECTED)
+    if ids in (["all"], ["none"]):
+        return ids[0]
+    if ids == [""]:  # an empty string is "not set", as for llama_cpp_path
+        return "all"
+    for part in ids:
+        if not re.fullmatch(GPU_ID_PATTERN, part):
+            raise ValueError(f"{GPU_IDS_EXPECTED}, got {part!r}")
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"an id stands twice in {','.join(ids)!r}")
+    return ",".join(ids)
+
+
+GpuIds = Annotated[
+    str,
+    BeforeValidator(_canonical_gpu_ids),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": ["integer", "string"]}, "uniqueItems": True},
+            ]
+        }
+    ),
+]
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MasterTable(_Table):
+    """`[master]`: what holds for the file as a whole."""
+
+    enable: bool = Field(default=True, description="false: nothing of this file is started")
+    llama_cpp_path: str = Field(
+        default="", description="the llama-server to run, and no other; empty: the usual places are searched"
+    )
+
+
+class ControlTable(_Table):
+    """A `control` table: how infer-dev runs an instance. Field order is the order of `config show`."""
+
+    enabled: bool = Field(default=True, description="false: known and listed, never started by itself")
+    autostart: bool = Field(default=True, description="false: started only by `start` or `switch`")
+    background: bool = Field(default=True, description="false: `up` stays attached until the instance ends")
+    gpu_ids: GpuIds | None = Field(
+        default=None,
+        description='GPUs the instance sees: absent or "all": environment untouched; "none": no GPU; '
+        '"0,1" or [0, 1] or UUIDs: CUDA_VISIBLE_DEVICES',
+    )
+    log_dir: str = Field(
+        default="/tmp",  # noqa: S108 - the contract's default
+        min_length=1,
+        description="the log is <log_dir>/llama-server-<name>.log",
+    )
+    log_file: str | None = Field(default=None, min_length=1, description="the log itself; wins over log_dir")
+    cwd: str | None = Field(
+        default=None, min_length=1, description="working directory; default: the folder of this file"
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="extra environment variables")
+    group: str | None = Field(
+        default=None, min_length=1, description="members of a group never run together; they may share a port"
+    )
+    restart: Literal["always", "on-failure", "never"] = Field(
+        default="on-failure", description="what to do when the server ends by itself"
+    )
+    max_restarts: int = Field(default=5, ge=0, description="restarts within restart_window_s before it is given up")
+    restart_window_s: Seconds = Field(default=600.0, description="the window of max_restarts, in seconds")
+    backoff_s: Seconds = Field(default=1.0, description="first delay before a restart, in seconds")
+    backoff_max_s: Seconds = Field(default=60.0, description="longest delay before a restart, in seconds")
+    ready_timeout_s: Seconds = Field(
+        default=900.0, description="loading for longer than this is a failure, in seconds"
+    )
+    stop_timeout_s: Seconds = Field(
+        default=15.0, description="time between SIGTERM and SIGKILL at a stop, in seconds"
+    )
+
+
+_SCALARS: list[dict[str, Any]] = [{"type": kind} for kind in ("string", "integer", "number", "boolean")]
+
+
+def _table_schema(model: type[BaseModel]) -> dict[str, Any]:  # Any: a JSON document
+    schema = model.model_json_schema()
+    schema.pop("title", None)
+    for key in schema["properties"].values():
+        key.pop("title", None)
+    return schema
+
+
+def json_schema() -> dict[str, Any]:  # Any: a JSON document
+    """The file format as JSON Schema (draft 2020-12), for editors that complete and check TOML."""
+    server = {
+        "type": "object",
+        "description": "llama-server arguments: `_` becomes `-`, true is a bare flag, an array repeats the flag",
+        "properties": {
+            "extra_args": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "arguments passed on verbatim, before all others",
+            },
+            "model": {"type": "string", "description": "path of the GGUF file (the first shard)"},
+            "host": {"type": "string", "description": "address to listen on"},
+            "port": {"type": ["integer", "string"], "description": "port to listen on"},
+            "alias": {"type": "string", "description": "the model's name in the API"},
+        },
+        "additionalProperties": {
+            "anyOf": [*_SCALARS, {"type": "array", "items": {"type": ["string", "integer", "number"]}}]
+        },
+    }
+    instance = {
+        "type": "object",
+        "properties": {"control": {"$ref": "#/$defs/control"}, "server": {"$ref": "#/$defs/server"}},
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "infer-dev configuration",
+        "type": "object",
+        "properties": {
+            "master": {"$ref": "#/$defs/master"},
+            "instance": {
+                "type": "object",
+                "properties": {"control": {"$ref": "#/$defs/control"}, "server": {"$ref": "#/$defs/server"}},
+                "patternProperties": {f"^(?!(?:control|server)$){NAME_PATTERN}$": {"$ref": "#/$defs/instance"}},
+                "additionalProperties": False,
+            },
+        },
+        "additionalProperties": False,
+        "$defs": {
+            "master": _table_schema(MasterTable),
+            "control": _table_schema(ControlTable),
+            "server": server,
+            "instance": instance,
+        },
+    }

@@ -1,0 +1,1 @@
+"""Facts about the engine: where its binary is, what its failures look like."""

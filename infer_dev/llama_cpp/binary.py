@@ -1,0 +1,59 @@
+"""Finds the llama-server to run: the one the file names, else the first of the usual places."""
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from infer_dev.errors import UnavailableError
+from infer_dev.settings import BUNDLE_SERVER, SERVER_NAME, WORKSPACE_SERVER
+
+USUAL_PLACES = (BUNDLE_SERVER, WORKSPACE_SERVER)
+
+
+def find_binary(configured: str, *, folder: str, search_path: str, usual_places: Sequence[str] = USUAL_PLACES) -> str:
+    """The absolute path of the llama-server to run.
+
+    Args:
+        configured: `[master].llama_cpp_path`; if not empty, the only candidate.
+        folder: a relative `configured` counts from here.
+        search_path: the `PATH` to look in.
+        usual_places: tried in order before `search_path`.
+
+    Raises:
+        UnavailableError: none is there; lists every place tried and why each was rejected.
+    """
+    if configured:
+        path = os.path.normpath(os.path.join(folder, configured))
+        if reason := rejection(path):
+            raise UnavailableError(
+                f"cannot find llama-server: master.llama_cpp_path = {path}: {reason}",
+                hint="correct the path, or leave it empty to have the usual places searched",
+            )
+        return path
+    tried = []
+    for path in usual_places:
+        if not (reason := rejection(path)):
+            return path
+        tried.append(f"  {path}: {reason}")
+    if found := shutil.which(SERVER_NAME, path=search_path):
+        return os.path.abspath(found)
+    tried.append(f"  {SERVER_NAME} on PATH: not in any of {search_path or '(PATH is empty)'}")
+    raise UnavailableError(
+        "\n".join(["cannot find llama-server; tried in this order:", *tried]),
+        hint="install or build llama.cpp, or set master.llama_cpp_path in the file",
+    )
+
+
+def rejection(path: str) -> str:
+    """Why `path` cannot be run as a server, or ""."""
+    if os.path.isdir(path):
+        return "is a folder"
+    if not os.path.lexists(path):
+        return "does not exist"
+    if not os.path.exists(path):
+        return "is a link to nowhere"
+    if not os.path.isfile(path):
+        return "is not a regular file"
+    if not os.access(path, os.X_OK):
+        return "is not executable (chmod +x)"
+    return ""

@@ -1,0 +1,69 @@
+"""What cannot run side by side: two instances on one port, two writers of one log, a group that starts twice."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from infer_dev.plan.argv import names_a_model
+from infer_dev.plan.model import Endpoint, Spec
+
+_ANY_IPV4 = ("0.0.0.0", "*")  # noqa: S104 - compared, not bound
+
+
+def conflicts(specs: Sequence[Spec], others: Sequence[Spec] = ()) -> Iterator[tuple[str, str, str]]:
+    """Each reason why `specs` cannot be accepted beside `others` (specs of other files, already accepted).
+
+    Yields:
+        (name of the instance at fault, what is wrong, what to do). Disabled instances are left out: files keep
+        alternatives in them.
+    """
+    active = [spec for spec in specs if spec.enabled]
+    for spec in active:
+        if not names_a_model(spec.command.argv, spec.command.env):
+            yield spec.name, "no model", "set server.model (or hf_repo, model_url, …)"
+    for spec in specs:
+        for other in others:
+            if spec.name == other.name:
+                yield spec.name, f"the name is taken by an instance of {other.source}", "rename one of the two"
+    foreign = [spec for spec in others if spec.enabled]
+    pairs = [*combinations(active, 2), *((old, new) for new in active for old in foreign if old.name != new.name)]
+    for first, second in pairs:
+        yield from _pair(first, second)
+
+
+def _pair(first: Spec, second: Spec) -> Iterator[tuple[str, str, str]]:
+    other = first.name if first.source == second.source else f"{first.name} of {first.source}"
+    same_group = first.group is not None and first.group == second.group
+    if not same_group and overlap(first.endpoint, second.endpoint):
+        where = second.endpoint.bind_host if second.endpoint.is_unix else f"port {second.endpoint.port}"
+        yield (
+            second.name,
+            f"{where} is also that of instance {other}",
+            "give each its own port, or put both into one control.group if only one of them shall run at a time",
+        )
+    if same_group and first.starts_itself and second.starts_itself:
+        yield (
+            second.name,
+            f"starts by itself, as does {other} of the same group {second.group!r}",
+            "set control.autostart = false on all members but one",
+        )
+    if first.command.log_file == second.command.log_file:
+        yield (
+            second.name,
+            f"the log {second.command.log_file} is also that of instance {other}",
+            "give each its own control.log_file, or set control.log_dir instead",
+        )
+
+
+def overlap(one: Endpoint, two: Endpoint) -> bool:
+    """Whether both could not listen at once.
+
+    A wildcard clashes with every address of its port; `::` takes IPv4 too, as Linux binds it by default.
+    """
+    if one.is_unix or two.is_unix:
+        return one.bind_host == two.bind_host
+    if one.port != two.port:
+        return False
+    hosts = (one.bind_host, two.bind_host)
+    if one.dial_host == two.dial_host or "::" in hosts:
+        return True
+    return any(host in _ANY_IPV4 for host in hosts) and not any(":" in host for host in hosts)

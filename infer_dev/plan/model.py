@@ -1,0 +1,98 @@
+"""The plan's words: a spec is one instance as it shall run, a plan is all specs of one file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where an instance answers, as seen from this host.
+
+    Attributes:
+        bind_host: the address as given to llama-server (may be a wildcard), or the path of a unix socket.
+        dial_host: the address to connect to; equal to bind_host where that is no wildcard.
+        port: TCP port; 0 for a unix socket.
+        prefix: what `--api-prefix` puts in front of every path, or "".
+        tls: the server speaks HTTPS.
+    """
+
+    bind_host: str
+    dial_host: str
+    port: int
+    prefix: str = ""
+    tls: bool = False
+
+    @property
+    def is_unix(self) -> bool:
+        return self.port == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How an instance is kept alive. May change without a restart."""
+
+    restart: str = "on-failure"
+    max_restarts: int = 5
+    restart_window_s: float = 600.0
+    backoff_s: float = 1.0
+    backoff_max_s: float = 60.0
+    ready_timeout_s: float = 900.0
+    stop_timeout_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What makes the process what it is: another Command means another process.
+
+    Attributes:
+        argv: the command line; argv[0] is the binary.
+        env: variables set on top of the daemon's cleaned environment.
+        cwd: working directory.
+        log_file: where stdout and stderr go.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str
+    log_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One instance in the plan."""
+
+    name: str
+    source: str
+    command: Command
+    endpoint: Endpoint
+    policy: Policy = field(default_factory=Policy)
+    model: str | None = None
+    alias: str | None = None
+    gpu_ids: str | None = None
+    background: bool = True
+    enabled: bool = True
+    autostart: bool = True
+    group: str | None = None
+
+    @property
+    def starts_itself(self) -> bool:
+        return self.enabled and self.autostart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that shall run from one file.
+
+    Attributes:
+        source: absolute path of the file.
+        enabled: `[master].enable`.
+        binary: the llama-server of every spec.
+        specs: in the file's order.
+        places: instance name → where it stands in the file, for messages.
+    """
+
+    source: str
+    enabled: bool
+    binary: str
+    specs: tuple[Spec, ...]
+    places: Mapping[str, str] = field(default_factory=dict)

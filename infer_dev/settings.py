@@ -1,0 +1,48 @@
+"""Every path and environment variable infer-dev knows, named once."""
+
+import os
+from collections.abc import Mapping
+
+CONFIG_VAR = "AUTO_INFER_LLAMA_CPP_CONFIG"
+OVERRIDES_VAR = "AUTO_INFER_LLAMA_CPP_OVERRIDES"
+RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
+
+# Set in every instance's environment: which instance a process belongs to, and to which runtime directory.
+# Whatever the process becomes, /proc/PID/environ still tells.
+INSTANCE_MARK_VAR = "INFER_DEV_INSTANCE"
+RUNTIME_MARK_VAR = "INFER_DEV_INSTANCE_RUNTIME"
+
+# Variables that must not reach an instance from the shell that happened to start the daemon: llama-server
+# reads the first two as command-line options, the others are ours.
+NOT_INHERITED_PREFIXES = ("LLAMA_ARG_", "AUTO_INFER_", "INFER_DEV_")
+NOT_INHERITED = ("LLAMA_API_KEY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+BUNDLE_SERVER = "/soft/app/llama-cpp/bin/llama-server"
+WORKSPACE_SERVER = "/hard/volume/workspace/llama-cpp/build/bin/llama-server"
+SERVER_NAME = "llama-server"
+
+SYSTEM_RUNTIME_DIR = "/run/infer-dev"
+SOCKET_NAME = "control.sock"
+LOCK_NAME = "daemon.lock"
+DAEMON_LOG_NAME = "daemon.log"
+
+
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:
+    """The folder of the daemon's socket, lock and log.
+
+    `$INFER_DEV_RUNTIME_DIR`, else `/run/infer-dev` if this user can write it (or make it), else
+    `$XDG_RUNTIME_DIR/infer-dev`, else `/tmp/infer-dev-UID`.
+    """
+    if given := environ.get(RUNTIME_DIR_VAR):
+        return os.path.abspath(given)
+    probe = SYSTEM_RUNTIME_DIR if os.path.isdir(SYSTEM_RUNTIME_DIR) else os.path.dirname(SYSTEM_RUNTIME_DIR)
+    if os.access(probe, os.W_OK | os.X_OK):
+        return SYSTEM_RUNTIME_DIR
+    if xdg := environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(xdg, "infer-dev")
+    return f"/tmp/infer-dev-{os.getuid()}"  # noqa: S108 - made with mode 0700 and its owner checked (host.runtime_dir)
+
+
+def socket_path(runtime: str) -> str:
+    """The daemon's control socket in a runtime directory."""
+    return os.path.join(runtime, SOCKET_NAME)

@@ -1,0 +1,227 @@
+"""All instances of all files that are up, and the requests that change them."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
+from infer_dev.check.resolve import Source, resolve
+from infer_dev.errors import InferDevError, InstanceError, NotFoundError, UnavailableError
+from infer_dev.plan.diff import Changes, diff
+from infer_dev.plan.model import Plan, Spec
+from infer_dev.supervisor.instance import Instance, Status, Surroundings
+from infer_dev.supervisor.lifecycle import SETTLED, Event, Kill, Restart, Start, State, Stop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpResult:
+    """What `up` set going.
+
+    Attributes:
+        enabled: False if `[master].enable` is: then nothing was done.
+        waiting: instances of the file that should become ready.
+        attached: those of them that `up` stays with (`background = false`).
+        last_id: the id of the last record before anything was done.
+        changes: what became of which instance.
+    """
+
+    enabled: bool
+    waiting: tuple[str, ...]
+    attached: tuple[str, ...]
+    last_id: int
+    changes: Changes
+
+
+class Supervisor:
+    """The one owner of the set of instances. Requests that change the set are dealt with one after another."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.history = around.history
+        self.sources: dict[str, Source] = {}
+        self._instances: dict[str, Instance] = {}
+        self._reconciling = asyncio.Lock()
+        self._leaving = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._started = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until `leave` is called; by then every instance is at rest."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._started.set()
+            await self._leaving.wait()
+            async with self._reconciling:
+                await self._end(self._instances.values())
+                for name in list(self._instances):
+                    self._drop(name)
+                self._left.set()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it was told to leave and every instance is at rest."""
+        return self._left.is_set()
+
+    async def wait_left(self) -> None:
+        """Wait until `has_left`."""
+        await self._left.wait()
+
+    async def wait_started(self) -> None:
+        """Wait until `run` takes requests."""
+        await self._started.wait()
+
+    def leave(self) -> None:
+        """Stop every instance, then let `run` return. Asked again while stopping: kill."""
+        if self._leaving.is_set():
+            for instance in self._instances.values():
+                if instance.state is State.STOPPING:
+                    instance.post(Kill())
+        self._leaving.set()
+
+    async def up(self, source: Source) -> UpResult:
+        """Make the file's instances run as it describes; those that already do are not touched.
+
+        Raises:
+            ConfigError, UnavailableError: nothing has been changed.
+        """
+        async with self._reconciling:
+            return await self._reconcile(source, start_resting=True)
+
+    async def reload(self) -> None:
+        """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
+        async with self._reconciling:
+            for source in list(self.sources.values()):
+                try:
+                    await self._reconcile(source, start_resting=False)
+                except InferDevError as err:
+                    log.error("cannot reload %s: %s", source.path, err.message)  # noqa: TRY400 - ours, no trace
+
+    async def down(self, path: str) -> tuple[str, ...]:
+        """End and forget the instances of one file; returns their names.
+
+        Raises:
+            NotFoundError: no such file is up.
+        """
+        async with self._reconciling:
+            if path not in self.sources:
+                raise NotFoundError(f"cannot take {path} down: it is not up", hint="see `infer-dev status`")
+            names = [name for name, instance in self._instances.items() if instance.spec.source == path]
+            await self._end(self._instances[name] for name in names)
+            for name in names:
+                self._drop(name)
+            del self.sources[path]
+            return tuple(names)
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Start instances by hand, whatever `enabled` and `autostart` say."""
+        self._refuse_if_leaving()
+        for instance in self._named(names):
+            group = instance.spec.group
+            for other in self._instances.values():
+                if group and other is not instance and other.spec.group == group and not _at_rest(other):
+                    raise InstanceError(
+                        f"cannot start {instance.spec.name}: {other.spec.name} of the same group {group!r} runs",
+                        hint=f"stop it first: infer-dev stop {other.spec.name}",
+                    )
+            await instance.tell(Start())
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """Stop instances and wait until they are at rest."""
+        await self._end(self._named(names))
+
+    async def restart(self, names: Sequence[str]) -> None:
+        """Give instances a new process each."""
+        self._refuse_if_leaving()
+        await self._tell_all(self._named(names), Restart())
+
+    def status(self, names: Sequence[str] = ()) -> list[Status]:
+        """The instances in the order of their files, or those named."""
+        return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
+
+    def _refuse_if_leaving(self) -> None:
+        if self._leaving.is_set():
+            raise UnavailableError("cannot start anything: the daemon is stopping", hint="try again in a moment")
+
+    def _named(self, names: Sequence[str]) -> list[Instance]:
+        for name in names:
+            if name not in self._instances:
+                known = ", ".join(self._instances) or "none; start some with `infer-dev up FILE`"
+                raise NotFoundError(f"cannot find an instance named {name!r}", hint=f"instances: {known}")
+        return [self._instances[name] for name in names]
+
+    async def _reconcile(self, source: Source, *, start_resting: bool) -> UpResult:
+        self._refuse_if_leaving()
+        plan = resolve(source)
+        last_id = self.history.last_id
+        if not plan.enabled:
+            return UpResult(enabled=False, waiting=(), attached=(), last_id=last_id, changes=Changes())
+        old = {name: one.spec for name, one in self._instances.items() if one.spec.source == plan.source}
+        new = {spec.name: spec for spec in plan.specs}
+        refuse_conflicts(plan, [one.spec for one in self._instances.values() if one.spec.source != plan.source])
+        changes = diff(old, new)
+        replaced = {name for name in changes.changed if not _at_rest(self._instances[name])}
+        disabled = {name for name in old if name in new and old[name].enabled and not new[name].enabled}
+        resting = {name for name in old if name in new and _at_rest(self._instances[name])}
+        starting = {
+            spec.name
+            for spec in plan.specs
+            if (spec.name in replaced and spec.name not in disabled)
+            or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
+        }
+        starting -= self._beaten_in_group(new, starting)
+        freed = [self._instances[name] for name in {*changes.gone, *replaced, *disabled}]
+        our_ports = {one.spec.endpoint.port for one in freed if one.is_running}
+        refuse_obstacles(plan, starting, our_ports)
+        await self._apply(plan, changes, freed)
+        self._refuse_if_leaving()  # it may have been asked to while the old ones ended
+        await self._tell_all((self._instances[name] for name in new if name in starting), Start())
+        self.sources[plan.source] = source
+        waiting = [spec for spec in plan.specs if spec.starts_itself]
+        return UpResult(
+            enabled=True,
+            waiting=tuple(spec.name for spec in waiting),
+            attached=tuple(spec.name for spec in waiting if not spec.background),
+            last_id=last_id,
+            changes=changes,
+        )
+
+    def _beaten_in_group(self, new: Mapping[str, Spec], starting: Iterable[str]) -> set[str]:
+        """Those of `starting` whose group already has a member at work: it was started by hand and stays."""
+        busy = {
+            one.spec.group
+            for one in self._instances.values()
+            if one.spec.group and one.spec.name in new and one.spec.name not in starting and not _at_rest(one)
+        }
+        return {name for name in starting if new[name].group in busy and new[name].group is not None}
+
+    async def _apply(self, plan: Plan, changes: Changes, freed: Sequence[Instance]) -> None:
+        """Stop what goes or changes, all before anything starts: two instances may swap their ports."""
+        await self._end(freed)
+        for name in changes.gone:
+            self._drop(name)
+        for spec in plan.specs:
+            if spec.name in changes.new:
+                assert self._tasks is not None  # noqa: S101 - requests come while run() runs
+                instance = Instance(spec, self._around)
+                self._instances[spec.name] = instance
+                self._tasks.create_task(instance.run())
+            else:
+                await self._instances[spec.name].tell(spec)
+
+    async def _end(self, instances: Iterable[Instance]) -> None:
+        ending = list(instances)
+        await self._tell_all(ending, Stop())
+        await asyncio.gather(*(instance.until_at_rest() for instance in ending))
+
+    async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
+        await asyncio.gather(*(instance.tell(event) for instance in instances))
+
+    def _drop(self, name: str) -> None:
+        self._instances.pop(name).retire()
+
+
+def _at_rest(instance: Instance) -> bool:
+    return instance.state in SETTLED and not instance.is_running
