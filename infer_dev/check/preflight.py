@@ -33,12 +33,6 @@ def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[
         UnavailableError: a port taken by another program, named with its pid.
     """
     specs = [spec for spec in plan.specs if spec.name in starting]
-    logs = []
-    for spec in specs:
-        if reason := logfile.writable(spec.command.log_file):
-            where = f"{plan.places[spec.name]}: the log {spec.command.log_file} cannot be written: {reason}"
-            logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
-    _raise(ConfigError, plan, logs)
     taken = []
     for spec in specs:
         port = spec.endpoint.port
@@ -46,6 +40,12 @@ def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[
             where = f"{plan.places[spec.name]}: port {port} is taken by {ports.holder_of(port)}"
             taken.append((where, "give the instance another server.port, or end that program"))
     _raise(UnavailableError, plan, taken)
+    logs = []
+    for spec in specs:
+        if reason := logfile.obstacle(spec.command.log_file):
+            where = f"{plan.places[spec.name]}: the log {spec.command.log_file} cannot be written: {reason}"
+            logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
+    _raise(ConfigError, plan, logs)
 
 
 def _raise(kind: type[InferDevError], plan: Plan, found: Sequence[tuple[str, str]]) -> None:

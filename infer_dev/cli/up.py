@@ -80,6 +80,8 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
     for name in names:
         threading.Thread(target=_print_log, args=(daemon, name), daemon=True).start()
     try:
+        for name in names:
+            print(f"{name} is attached: its log follows, Ctrl-C stops it", file=sys.stderr, flush=True)
         last = follow_states(daemon, ending, until=("stopped", "failed", "disabled"))
     except KeyboardInterrupt:
         for name in names:

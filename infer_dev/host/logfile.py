@@ -36,18 +36,14 @@ def write_start_line(fd: int, version: str, argv: Sequence[str]) -> None:
         return
 
 
-def writable(path: str) -> str:
-    """Why a log at `path` could not be written, or "". Nothing is created."""
-    if os.path.isdir(path):
-        return "is a folder"
-    if os.path.exists(path):
-        return "" if os.access(path, os.W_OK) else "is not writable"
-    folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
-        return f"{folder} is not a folder"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"the folder {folder} is not writable"
+def obstacle(path: str) -> str:
+    """Why a log at `path` cannot be written, or "". Tries it: to root, access(2) says yes to anything."""
+    try:
+        os.close(open_log(path))
+    except OSError as err:
+        where = f" ({err.filename})" if err.filename not in (None, path) else ""
+        return f"{err.strerror}{where}"
+    return ""
 
 
 def end_offset(path: str) -> int:

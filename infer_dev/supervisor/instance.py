@@ -288,8 +288,17 @@ class Instance:
     def _explain(self, ended: Exit) -> Failure:
         lines, _ = logfile.tail(self.spec.command.log_file, CLASSIFY_LINES, since=self._log_start)
         lines = [line for line in lines if not line.startswith(logfile.START_MARK)]
-        cause = classify(status=ended.status, signal=ended.signal, lines=lines)
-        return Failure(cause=cause, detail=str(ended), exit_status=ended.code, log_tail=tuple(lines[-TAIL_LINES:]))
+        cause, detail = classify(status=ended.status, signal=ended.signal, lines=lines), str(ended)
+        if cause is Cause.PORT_IN_USE:
+            cause, detail = self._explain_bind()
+        return Failure(cause=cause, detail=detail, exit_status=ended.code, log_tail=tuple(lines[-TAIL_LINES:]))
+
+    def _explain_bind(self) -> tuple[Cause, str]:
+        """Why the server could not listen: it says the same of a port in use and of an address not of this host."""
+        at = self.spec.endpoint
+        if ports.is_free(at):
+            return Cause.BAD_ARGUMENT, f"cannot listen on {at.bind_host}:{at.port}, though the port is free"
+        return Cause.PORT_IN_USE, f"port {at.port} is taken by {ports.holder_of(at.port)}"
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

@@ -1,0 +1,1 @@
+"""What infer-dev costs, measured beside named peers in the same run."""

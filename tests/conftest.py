@@ -1,0 +1,145 @@
+"""Fixtures for all tests: real parts, a private runtime directory, the command line as users call it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STAND_IN = ROOT / "tests" / "parts" / "stand_in.py"
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    server: str
+    model: str
+
+
+@pytest.fixture(scope="session")
+def parts() -> Parts:
+    """The real llama-server and the small model."""
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.parts", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("no real llama-server can be had here; `python -m tests.parts` says why")
+    found = json.loads(made.stdout)
+    return Parts(server=found["llama_server"], model=found["model"])
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives ports that nobody listens on; each one once."""
+    given: set[int] = set()
+
+    def one() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in given:
+                given.add(port)
+                return port
+
+    return one
+
+
+@dataclass
+class Cli:
+    """The command line in a runtime directory of its own."""
+
+    runtime: Path
+    env: dict[str, str]
+
+    def __call__(self, *args: str | Path, timeout_s: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "infer_dev", *map(str, args)],
+            cwd=ROOT,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *args: str | Path, **env: str) -> subprocess.Popen[str]:
+        """The command in the background, its output piped."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "infer_dev", *map(str, args)],
+            cwd=ROOT,
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def status(self) -> dict[str, dict[str, object]]:
+        """`status --json`: name → instance."""
+        shown = self("status", "--json")
+        assert shown.stdout, shown.stderr
+        return {one["name"]: one for one in json.loads(shown.stdout)["instances"]}
+
+    def daemon_pid(self) -> int | None:
+        """The pid in the lock, if a daemon runs."""
+        try:
+            return int((self.runtime / "daemon.lock").read_text())
+        except (OSError, ValueError):
+            return None
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    runtime = tmp_path / "run"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))}
+    env |= {"INFER_DEV_RUNTIME_DIR": str(runtime), "NO_COLOR": "1", "COLUMNS": "200"}
+    one = Cli(runtime, env)
+    yield one
+    one("down")
+    left = marked_processes(runtime)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes left behind: {left}"
+
+
+def marked_processes(runtime: Path) -> list[int]:
+    """Pids that carry the mark of a runtime directory in their environment."""
+    mark = f"INFER_DEV_INSTANCE_RUNTIME={runtime}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def eventually(condition: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> object:
+    """The first true value of `condition`, asked again and again; fails after the deadline."""
+    end = time.monotonic() + deadline_s
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, "the condition did not come about"
+        time.sleep(0.02)

@@ -1,0 +1,236 @@
+#!/usr/bin/env -S python3 -S -E
+"""Plays llama-server, and shows on demand the faults that a real one cannot be made to show.
+
+Takes any llama-server flag and ignores what it does not know. `--help` lists its own switches. It is one
+file of standard library, without argparse and http.server, because a test starts it dozens of times.
+Its port is that of `--port`, else of LLAMA_ARG_PORT, else 8080, as with the real one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all else here
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+HELP = """\
+--ready-after S         /health says 503 "Loading model" until S seconds after the start
+--crash-on-start        exit before the port is bound
+--crash-after S         exit S seconds after the start
+--crash-until FILE N    the first N starts exit at once, later ones work; FILE counts the starts
+--exit-code N           what the crashes above exit with (1); -6, -9, -11: end by that signal
+--ignore-sigterm        only SIGKILL ends it
+--hang                  never binds the port
+--fail-health-after S   /health says 500 from S seconds after the start on
+--health-drip           /health sends one byte every 0.1 s, without end
+--completions-500       completions fail, /health stays 200
+--spawn-child           a child in this process group that ignores SIGTERM
+--setsid-child          a child in a session of its own that ignores SIGTERM
+--log TEXT              print TEXT to stderr at the start (may be given again)
+--print-lines N         print N lines to stdout at the start
+--print-bytes-per-line N    how long those lines are (80)
+--close-stdout          close stdout and stderr once started"""
+SWITCHES = {
+    "--crash-on-start", "--ignore-sigterm", "--hang", "--health-drip", "--completions-500", "--spawn-child",
+    "--setsid-child", "--close-stdout",
+}  # fmt: skip
+VALUED = {
+    "--host", "--port", "--alias", "--ready-after", "--crash-after", "--exit-code", "--fail-health-after", "--log",
+    "--print-lines", "--print-bytes-per-line",
+}  # fmt: skip
+
+DRIP_S = 0.1
+REQUEST_LIMIT_BYTES = 1 << 20
+LOADING = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+BROKEN = '{"error":{"message":"stand-in fault","type":"server_error","code":500}}'
+UNKNOWN = '{"error":{"message":"File Not Found","type":"not_found_error","code":404}}'
+
+Flags = dict[str, list[str]]
+Reply = tuple[int, str]
+
+
+def parse(argv: list[str]) -> Flags:
+    """Its own flags with every value given; anything else is passed over. `--flag=value` works too."""
+    flags: Flags = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == "--crash-until":
+            flags[name] = [next(words), next(words)]
+        elif name in VALUED:
+            flags.setdefault(name, []).append(value if equals else next(words))
+        elif name in SWITCHES:
+            flags[name] = []
+    return flags
+
+
+class StandIn:
+    """One run: what the flags ask for, measured from `started` (monotonic seconds)."""
+
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+        self.started = time.monotonic()
+
+    def seconds(self, name: str, default: float) -> float:
+        return float(self.flags[name][-1]) if name in self.flags else default
+
+    def past(self, name: str, default: float) -> bool:
+        return time.monotonic() - self.started >= self.seconds(name, default)
+
+    def crash(self) -> NoReturn:
+        status = int(self.seconds("--exit-code", 1))
+        if status < 0:
+            os.kill(os.getpid(), -status)
+            time.sleep(1)  # dead by then
+        os._exit(status)
+
+    def run(self) -> None:
+        """Shows the start-up faults in order, then serves for ever."""
+        flags = self.flags
+        say(2, "".join(f"{text}\n" for text in flags.get("--log", [])))
+        # Before the first fault, so that even a stand-in that dies at once leaves its children behind.
+        for kind, detached in (("--spawn-child", False), ("--setsid-child", True)):
+            if kind in flags:
+                spawn_stubborn_child(detached=detached)
+        ending: Callable[..., object] | signal.Handlers = (
+            signal.SIG_IGN if "--ignore-sigterm" in flags else lambda *_: os._exit(0)
+        )
+        for ender in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ender, ending)
+        if "--crash-on-start" in flags or self.is_crashing_start():
+            self.crash()
+        width = int(self.seconds("--print-bytes-per-line", 80))
+        for number in range(int(self.seconds("--print-lines", 0))):
+            say(1, f"{number} ".ljust(width, "x")[:width] + "\n")
+        if "--close-stdout" in flags:
+            # The reader of a pipe sees its end; the numbers stay taken, or the listener would get one.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+        if "--crash-after" in flags:
+            self.after(self.seconds("--crash-after", 0), self.crash)
+        while "--hang" in flags:
+            signal.pause()
+        self.serve()
+
+    def is_crashing_start(self) -> bool:
+        """Counts this start in the file; true while the count is within the limit."""
+        if "--crash-until" not in self.flags:
+            return False
+        path, limit = self.flags["--crash-until"]
+        with open(path, "ab") as file:
+            file.write(b".")
+            file.flush()
+            return os.fstat(file.fileno()).st_size <= int(limit)
+
+    def after(self, delay_s: float, act: Callable[[], object]) -> None:
+        timer = threading.Timer(delay_s, act)
+        timer.daemon = True
+        timer.start()
+
+    def serve(self) -> None:
+        host = self.flags.get("--host", ["127.0.0.1"])[-1]
+        port = int(self.flags.get("--port", [os.environ.get("LLAMA_ARG_PORT", "8080")])[-1])
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, port))
+            except OSError:
+                # As llama-server words it, exit status included.
+                say(2, f"E srv   start: couldn't bind HTTP server socket, hostname: {host}, port: {port}\n")
+                os._exit(1)
+            listener.listen(128)
+            if not self.flags.get("--ready-after"):
+                say(2, f"I srv  llama_server: listening on http://{host}:{port}\n")
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=self.answer, args=(client,), daemon=True).start()
+
+    def answer(self, client: socket.socket) -> None:
+        try:
+            with client:
+                path = read_path(client)
+                if path == "/health" and "--health-drip" in self.flags:
+                    drip(client)
+                status, body = self.reply(path)
+                # The reason phrase and a closed connection are all that HTTP/1.1 needs of a test server.
+                head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+                client.sendall(f"{head}\r\nConnection: close\r\n\r\n{body}".encode())
+        except OSError:
+            pass  # the client went away
+
+    def reply(self, path: str) -> Reply:
+        if not self.past("--ready-after", 0):
+            return 503, LOADING
+        if path in {"/health", "/v1/health"}:
+            return (500, BROKEN) if self.past("--fail-health-after", float("inf")) else (200, '{"status":"ok"}')
+        if path in {"/completion", "/v1/completions", "/v1/chat/completions"} and "--completions-500" in self.flags:
+            return 500, BROKEN
+        name = self.flags.get("--alias", ["stand-in"])[-1].replace('"', "")
+        message = f'"index":0,"finish_reason":"stop","message":{{"role":"assistant","content":"{name}"}}'
+        replies = {
+            "/v1/models": f'{{"object":"list","data":[{{"id":"{name}","object":"model"}}]}}',
+            "/slots": '[{"id":0,"n_ctx":2048,"is_processing":false}]',
+            "/completion": f'{{"content":"{name}","stop":true}}',
+            "/v1/chat/completions": f'{{"object":"chat.completion","model":"{name}","choices":[{{{message}}}]}}',
+        }
+        return (200, replies[path]) if path in replies else (404, UNKNOWN)
+
+
+def read_path(client: socket.socket) -> str:
+    """Reads one request, body included (else closing would reset the connection); returns its path."""
+    data = b""
+    wanted = REQUEST_LIMIT_BYTES
+    while len(data) < wanted and (chunk := client.recv(65536)):
+        data += chunk
+        head, end, _ = data.partition(b"\r\n\r\n")
+        if end:
+            length = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            wanted = len(head) + 4 + sum(length)
+    return data.split(b" ", 2)[1].split(b"?")[0].decode("latin-1") if data.count(b" ") > 1 else ""
+
+
+def drip(client: socket.socket) -> NoReturn:
+    """Never finishes an answer: only a deadline on the whole of it notices (OSError: the client left)."""
+    for octet in b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n":
+        client.sendall(bytes([octet]))
+        time.sleep(DRIP_S)
+    while True:
+        client.sendall(b" ")
+        time.sleep(DRIP_S)
+
+
+def spawn_stubborn_child(*, detached: bool) -> None:
+    """Forks a process that sleeps and ignores SIGTERM, and prints `child pid=N`.
+
+    It ignores the signal before this returns: SIGTERM is ignored here across the fork.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pid = os.fork()
+    if pid == 0:
+        if detached:
+            os.setsid()
+        while True:
+            signal.pause()
+    say(2, f"child pid={pid}\n")
+
+
+def say(descriptor: int, text: str) -> None:
+    data = memoryview(text.encode(errors="surrogateescape"))
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+if __name__ == "__main__":
+    if "--help" in sys.argv:
+        say(1, HELP + "\n")
+        sys.exit(0)
+    StandIn(parse(sys.argv[1:])).run()
