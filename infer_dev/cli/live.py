@@ -54,6 +54,7 @@ def progress_table(instances: Sequence[Mapping[str, Any]]) -> Table:
     for one in instances:
         state = str(one["state"])
         seconds = one["ready_after_s"] if state == "ready" else one["state_s"]
+        took = duration(seconds) if state in ("starting", "ready", "stopping", "backoff") else ""
         if state == "ready":
             about = f"http://{one['host']}:{one['port']}" if one["port"] else str(one["host"])
         elif one["cause"]:
@@ -63,7 +64,7 @@ def progress_table(instances: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             Text(str(one["name"]), style="bold"),
             Text(state, style=STYLES.get(state, "")),
-            duration(seconds),
+            took,
             Text(sanitized(about, terminal=True), style="dim"),
         )
     return table

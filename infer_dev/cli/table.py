@@ -18,21 +18,23 @@ NUMBERS = ("PID", "PORT", "MEMORY", "UPTIME")
 
 def status_table(instances: Sequence[Mapping[str, Any]]) -> Table:
     """The instances as a table. Any: JSON."""
+    rows = [row(one) for one in instances]
+    for cells in rows:
+        cells[-1] = cells[-1].rpartition("/")[2]  # a terminal is narrow; the end of a path tells most
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for header in HEADERS:
-        is_model = header == "MODEL"
+    for index, header in enumerate(HEADERS):
         table.add_column(
             header,
             justify="right" if header in NUMBERS else "left",
             overflow="ellipsis",
             no_wrap=True,
-            ratio=1 if is_model else None,
-            min_width=None if is_model else len(header),
+            # Only the model may be cut short.
+            min_width=None if header == "MODEL" else max(len(cells[index]) for cells in [HEADERS, *rows]),
         )
-    for one in instances:
-        cells = [Text(sanitized(cell, terminal=True)) for cell in row(one)]
-        cells[1].stylize(STYLES.get(str(one["state"]), ""))
-        table.add_row(*cells)
+    for one, cells in zip(instances, rows, strict=True):
+        texts = [Text(sanitized(cell, terminal=True)) for cell in cells]
+        texts[1].stylize(STYLES.get(str(one["state"]), ""))
+        table.add_row(*texts)
     return table
 
 

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ async def probe(endpoint: Endpoint, *, timeout_s: float = PROBE_TIMEOUT_S) -> Pr
     except TimeoutError:
         return Probe(error=f"no answer within {timeout_s:g} s")
     except OSError as err:
-        return Probe(error=err.strerror or str(err))
+        return Probe(error=os.strerror(err.errno) if err.errno else str(err))
     except h11.RemoteProtocolError as err:
         return Probe(error=f"not HTTP: {err}")
 
@@ -101,13 +102,15 @@ async def _get_health(endpoint: Endpoint) -> Probe:
                 case h11.NEED_DATA:
                     data = await reader.read(4096)
                     read += len(data)
+                    if not read:
+                        return Probe(error="closed the connection")
                     if read > MAX_BODY_BYTES:
                         return Probe(error=f"answered more than {MAX_BODY_BYTES} bytes")
                     connection.receive_data(data)
                 case h11.Response(status_code=code):
                     status = code
-                case h11.EndOfMessage() | h11.ConnectionClosed():
-                    return Probe(status=status) if status else Probe(error="closed the connection")
+                case h11.EndOfMessage():
+                    return Probe(status=status)
     finally:
         writer.close()
         with contextlib.suppress(OSError):

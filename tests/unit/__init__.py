@@ -1,0 +1,1 @@
+"""Tables, properties and a fake clock: no processes, no sleeps."""

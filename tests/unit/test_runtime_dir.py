@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from infer_dev.errors import UnavailableError
+from infer_dev.host.runtime_dir import Lock, make_runtime_dir
+from infer_dev.settings import runtime_dir, socket_path
+
+
+def test_folder_is_made_private(tmp_path: Path) -> None:
+    make_runtime_dir(str(tmp_path / "a" / "run"))
+    assert (tmp_path / "a" / "run").stat().st_mode & 0o777 == 0o700
+    make_runtime_dir(str(tmp_path / "a" / "run"))
+
+
+def test_folder_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match="cannot make the runtime directory"):
+        make_runtime_dir(str(tmp_path / "file"))
+    real = tmp_path / "real"
+    real.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(real)
+    with pytest.raises(UnavailableError, match="it is no folder"):
+        make_runtime_dir(str(tmp_path / "link"))
+    real.chmod(0o770)
+    with pytest.raises(UnavailableError, match="others can write it"):
+        make_runtime_dir(str(real))
+
+
+def test_lock_is_for_one_and_leaves_nothing(tmp_path: Path) -> None:
+    first, second = Lock(str(tmp_path)), Lock(str(tmp_path))
+    assert first.acquire()
+    assert (tmp_path / "daemon.lock").read_text() == f"{os.getpid()}\n"
+    assert not second.acquire()
+    first.release()
+    assert list(tmp_path.iterdir()) == []
+    assert second.acquire()
+    second.release()
+    second.release()
+
+
+def test_lock_taken_on_a_file_that_was_unlinked_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl  # noqa: PLC0415
+
+    real, calls = fcntl.flock, []
+
+    def unlink_first(fd: int, operation: int) -> None:
+        real(fd, operation)
+        if not calls:
+            (tmp_path / "daemon.lock").unlink()  # the leaving daemon's release falls between open and flock
+        calls.append(fd)
+
+    monkeypatch.setattr(fcntl, "flock", unlink_first)
+    lock = Lock(str(tmp_path))
+    assert lock.acquire()
+    assert len(calls) == 2
+    assert (tmp_path / "daemon.lock").exists()
+    lock.release()
+
+
+def test_runtime_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert runtime_dir({"INFER_DEV_RUNTIME_DIR": "/x/../y"}) == "/y"
+    monkeypatch.setattr("infer_dev.settings.SYSTEM_RUNTIME_DIR", str(tmp_path / "infer-dev"))
+    assert runtime_dir({}) == str(tmp_path / "infer-dev")
+    monkeypatch.setattr("infer_dev.settings.SYSTEM_RUNTIME_DIR", "/proc/none/infer-dev")
+    assert runtime_dir({"XDG_RUNTIME_DIR": "/run/user/7"}) == "/run/user/7/infer-dev"
+    assert runtime_dir({}) == f"/tmp/infer-dev-{os.getuid()}"
+    assert socket_path("/r") == "/r/control.sock"

@@ -1,0 +1,37 @@
+import pytest
+
+from infer_dev.cli.text import columns, duration, sanitized, size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0.04, "0.0s"),
+        (59.96, "60.0s"),
+        (60, "1m00s"),
+        (3599, "59m59s"),
+        (3600, "1h00m"),
+        (180_000, "2d02h"),
+    ],
+)
+def test_duration(seconds: float | None, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(None, "-"), (12, "12 B"), (1024, "1.0 KiB"), (5 * 1024**3, "5.0 GiB"), (1024**5, "1024.0 TiB")],
+)
+def test_size(count: int | None, shown: str) -> None:
+    assert size(count) == shown
+
+
+def test_control_characters_never_reach_a_terminal() -> None:
+    nasty = "\x1b]0;title\x07\x1b[2J\x9b31mred\rback\ttab\n"
+    assert sanitized(nasty, terminal=True) == "\\x1b]0;title\\x07\\x1b[2J\\x9b31mred\\x0dback\ttab\n"
+    assert sanitized(nasty, terminal=False) == nasty
+
+
+def test_columns_are_aligned() -> None:
+    assert columns([["a", "bb"], ["ccc", "d"]]) == "a    bb\nccc  d"
