@@ -102,15 +102,14 @@ def stage() -> Iterator[Stage]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], *, output: int = subprocess.DEVNULL) -> None:
+def run(command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run a command to its end.
 
     Raises:
         BenchmarkError: its exit status is not 0.
     """
-    status = subprocess.Popen(
-        command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-    ).wait()
+    null = subprocess.DEVNULL
+    status = subprocess.Popen(command, env=dict(environ), stdin=null, stdout=null, stderr=null).wait()
     if status:
         raise BenchmarkError(f"cannot measure `{' '.join(command)}`: exit status {status}")
 

@@ -155,7 +155,6 @@ def caller_request(path: str, environ: Mapping[str, str]) -> dict[str, object]:
         "config": os.path.abspath(path),
         "overrides": environ.get(OVERRIDES_VAR),
         "search_path": environ.get("PATH", ""),
-        "library_path": environ.get("LD_LIBRARY_PATH", ""),
     }
 
 

@@ -18,7 +18,6 @@ class UpRequest(_Body):
     config: str
     overrides: str | None = None
     search_path: str = ""
-    library_path: str = ""
 
 
 class DownRequest(_Body):

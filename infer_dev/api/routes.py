@@ -61,7 +61,6 @@ class Routes:
             path=body.config,
             overrides=body.overrides,
             search_path=body.search_path,
-            library_path=body.library_path,
         )
         result = await self._supervisor.up(source)
         answer = asdict(result)

@@ -20,13 +20,11 @@ class Source:
         path: absolute path of the file.
         overrides: JSON text laid over it, or None.
         search_path: the `PATH` in which a llama-server is looked for.
-        library_path: the `LD_LIBRARY_PATH` behind the binary's own folder.
     """
 
     path: str
     overrides: str | None
     search_path: str
-    library_path: str = ""
 
     @classmethod
     def from_environ(cls, path: str, environ: Mapping[str, str]) -> "Source":
@@ -35,12 +33,15 @@ class Source:
             path=os.path.abspath(path),
             overrides=environ.get(OVERRIDES_VAR),
             search_path=environ.get("PATH", ""),
-            library_path=environ.get("LD_LIBRARY_PATH", ""),
         )
 
 
-def resolve(source: Source) -> Plan:
+def resolve(source: Source, environ: Mapping[str, str]) -> Plan:
     """The plan of a file with the binary that will run it.
+
+    Args:
+        source: what it is made from.
+        environ: what the instances inherit.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -48,10 +49,10 @@ def resolve(source: Source) -> Plan:
     """
     file = load(source.path, source.overrides)
     binary = _binary(file, source) if file.master.enable else SERVER_NAME
-    return build_plan(file, binary, inherited_library_path=source.library_path)
+    return build_plan(file, binary, environ)
 
 
-def resolve_for_show(source: Source) -> tuple[Plan, str]:
+def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[Plan, str]:
     """As `resolve`, but without a binary the plan shows the bare name; also returns why there is none, or ""."""
     file = load(source.path, source.overrides)
     missing = ""
@@ -60,7 +61,7 @@ def resolve_for_show(source: Source) -> tuple[Plan, str]:
     except UnavailableError as err:
         missing = err.message
         binary = file.master.llama_cpp_path or SERVER_NAME
-    return build_plan(file, binary, inherited_library_path=source.library_path), missing
+    return build_plan(file, binary, environ), missing
 
 
 def _binary(file: ConfigFile, source: Source) -> str:

@@ -10,7 +10,7 @@ from infer_dev.config.locate import line_of
 from infer_dev.config.merge import merge_tables
 from infer_dev.config.overrides import parse_overrides
 from infer_dev.config.schema import MasterTable
-from infer_dev.config.validate import Finding, Instance, check_instances, check_shape, check_table
+from infer_dev.config.validate import Finding, Instance, check_instances, check_shape, check_table, check_text
 from infer_dev.errors import ConfigError
 from infer_dev.settings import CONFIG_VAR, OVERRIDES_VAR
 
@@ -45,7 +45,7 @@ def load(path: str, overrides: str | None = None) -> ConfigFile:
         raise _syntax_error(path, str(err)) from err
     over = parse_overrides(overrides)
     document = merge_tables(document, over)
-    findings = list(check_shape(document))
+    findings = [*check_text(document), *check_shape(document)]
     master, master_findings = check_table(MasterTable, ("master",), document.get("master", {}))
     findings += master_findings
     instances: list[Instance] = []

@@ -7,7 +7,7 @@ which only the kind of value is checked. See docs/configuration.md for the whole
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 RESERVED_NAMES = ("control", "server")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -50,6 +50,16 @@ GpuIds = Annotated[
         }
     ),
 ]
+
+
+def _environment_names(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} cannot be the name of an environment variable")
+    return value
+
+
+Environment = Annotated[dict[str, str], AfterValidator(_environment_names)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 
 
@@ -86,7 +96,7 @@ class ControlTable(_Table):
     cwd: str | None = Field(
         default=None, min_length=1, description="working directory; default: the folder of this file"
     )
-    env: dict[str, str] = Field(default_factory=dict, description="extra environment variables")
+    env: Environment = Field(default_factory=dict, description="extra environment variables")
     group: str | None = Field(
         default=None, min_length=1, description="members of a group never run together; they may share a port"
     )

@@ -62,6 +62,33 @@ def _check_instance_shape(name: str, table: object) -> Iterator[Finding]:
                 yield Finding((*keys, key), f"expected a table, got {_describe(value)}")
 
 
+def check_text(value: object, keys: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Strings and keys that no process could be given: all of them end up in an argument, a variable or a path."""
+    match value:
+        case str():
+            if reason := _unpassable(value):
+                yield Finding(keys, f"{reason} cannot be passed to a process")
+        case list():
+            for item in value:
+                yield from check_text(item, keys)
+        case dict():
+            for key, item in value.items():
+                if reason := _unpassable(key):
+                    yield Finding(keys, f"{reason} cannot stand in a key")
+                else:
+                    yield from check_text(item, (*keys, key))
+
+
+def _unpassable(text: str) -> str:
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    return ""
+
+
 def check_instances(tables: Mapping[str, Any]) -> tuple[list[Instance], list[Finding]]:
     """The instances with their defaults merged in, and what is wrong with any of the tables."""
     control_defaults = tables.get("control", {})
@@ -152,9 +179,6 @@ def check_server(keys: tuple[str, ...], table: object) -> list[Finding]:
                         else "llama-server's arguments stand directly under server, without tables of their own",
                     )
                 )
-                break
-            if isinstance(item, str) and "\0" in item:
-                findings.append(Finding(place, "a NUL character cannot be passed to a process"))
                 break
         if not key or key.startswith("-"):
             findings.append(Finding(place, f"{key!r} is not a name of an argument", "leave the dashes out"))

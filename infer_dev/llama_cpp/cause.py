@@ -46,7 +46,7 @@ NEXT_STEP = {
     Cause.SHARD_MISSING: "put all parts of the model into one folder and name the first of them",
     Cause.OUT_OF_MEMORY_GPU: "lower ctx_size or n_gpu_layers, or give the instance other gpu_ids",
     Cause.OUT_OF_MEMORY_HOST: "lower ctx_size, use a smaller model, or raise the memory limit",
-    Cause.BAD_ARGUMENT: "correct the argument; `llama-server --help` lists those of this build",
+    Cause.BAD_ARGUMENT: "correct the file: `llama-server --help` lists the arguments of this build",
     Cause.MISSING_LIBRARY: "put the library beside llama-server, or install the package that has it",
     Cause.CUDA_DRIVER: "check the driver with nvidia-smi, and that the container was given its GPUs",
     Cause.BINARY_UNUSABLE: "install llama.cpp again, or correct master.llama_cpp_path",

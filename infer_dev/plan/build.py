@@ -1,6 +1,7 @@
 """From a checked file and a server binary to a plan. Pure: no file is touched, paths are only joined."""
 
 import posixpath
+from collections.abc import Mapping
 
 from infer_dev.config.load import ConfigFile
 from infer_dev.config.schema import ControlTable
@@ -18,18 +19,18 @@ from infer_dev.plan.argv import (
 from infer_dev.plan.model import Command, Plan, Policy, Spec
 
 
-def build_plan(file: ConfigFile, binary: str, *, inherited_library_path: str = "") -> Plan:
+def build_plan(file: ConfigFile, binary: str, environ: Mapping[str, str]) -> Plan:
     """The plan of `file`, every instance run by `binary`.
 
     Args:
         file: a checked configuration; relative paths in it count from its folder.
         binary: path of the llama-server.
-        inherited_library_path: `LD_LIBRARY_PATH` of the daemon; the binary's folder goes in front of it.
+        environ: what the instances inherit; `LD_LIBRARY_PATH` and `CUDA_DEVICE_ORDER` in it are respected.
 
     Raises:
         ConfigError: a port that is none.
     """
-    specs = tuple(_spec(file, instance, binary, inherited_library_path) for instance in file.instances)
+    specs = tuple(_spec(file, instance, binary, environ) for instance in file.instances)
     return Plan(
         source=file.path,
         enabled=file.master.enable,
@@ -39,7 +40,7 @@ def build_plan(file: ConfigFile, binary: str, *, inherited_library_path: str = "
     )
 
 
-def instance_env(control: ControlTable, binary: str, inherited_library_path: str) -> dict[str, str]:
+def instance_env(control: ControlTable, binary: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables set for an instance on top of the cleaned environment."""
     env = dict(control.env)
     match control.gpu_ids:
@@ -50,18 +51,20 @@ def instance_env(control: ControlTable, binary: str, inherited_library_path: str
         case ids:
             env["CUDA_VISIBLE_DEVICES"] = ids
             # CUDA counts fastest first, nvidia-smi by bus: without this the ids would not be those users see.
-            env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    behind = control.env.get("LD_LIBRARY_PATH", inherited_library_path)
-    folder = posixpath.dirname(binary)
-    env["LD_LIBRARY_PATH"] = f"{folder}:{behind}" if behind else folder
+            if "CUDA_DEVICE_ORDER" not in environ:
+                env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    behind = control.env.get("LD_LIBRARY_PATH", environ.get("LD_LIBRARY_PATH", ""))
+    # An empty part would stand for the working directory.
+    if libraries := ":".join(part for part in (posixpath.dirname(binary), behind) if part):
+        env["LD_LIBRARY_PATH"] = libraries
     return env
 
 
-def _spec(file: ConfigFile, instance: Instance, binary: str, inherited_library_path: str) -> Spec:
+def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[str, str]) -> Spec:
     control, name = instance.control, instance.name
     folder = posixpath.dirname(file.path)
     argv = server_argv(instance.server)
-    env = instance_env(control, binary, inherited_library_path)
+    env = instance_env(control, binary, environ)
     try:
         endpoint = endpoint_of(argv, env)
     except ValueError as err:

@@ -166,7 +166,7 @@ class Instance:
                     case Spec() as spec:
                         self._take_on(spec)
                     case event:
-                        self._handle(event)
+                        self._handle_safely(event)
                 message.acknowledge()
             while not self._messages.empty():  # posted behind the retirement: nobody may wait for ever
                 self._messages.get_nowait().acknowledge()
@@ -217,6 +217,17 @@ class Instance:
         at_rest = self._life.state in (State.STOPPED, State.DISABLED)
         self._enter(replace(self._life, rest=rest, state=rest if at_rest else self._life.state))
 
+    def _handle_safely(self, event: Event) -> None:
+        try:
+            self._handle(event)
+        except Exception:  # owner: this instance; a bug in its handling must not end the other instances
+            log.exception("instance=%s: %s could not be dealt with", self.spec.name, event)
+            self._stop_watching()
+            if self._process:
+                self._process.kill()
+            failure = Failure(cause=Cause.UNKNOWN, detail="internal error: see the daemon's log")
+            self._enter(replace(self._life, state=State.FAILED, wanted=False, due=None, failure=failure))
+
     def _handle(self, event: Event) -> None:
         """Take one step, and those that its effects lead to."""
         following: Event | None = event
@@ -263,8 +274,13 @@ class Instance:
             }
             process = spawn(spec.command.argv, env=env, cwd=spec.command.cwd, output_fd=output_fd)
         except OSError as err:
-            what = err.filename if isinstance(err.filename, str) else spec.command.argv[0]
-            return _spawn_failed(Cause.BINARY_UNUSABLE, f"cannot start {what}: {err.strerror}", err)
+            if err.errno in SHORT_OF_RESOURCES:
+                return _spawn_failed(Cause.OUT_OF_MEMORY_HOST, f"cannot start a process: {err.strerror}", err)
+            if err.errno == errno.E2BIG:
+                return _spawn_failed(Cause.BAD_ARGUMENT, "cannot pass an argument this long (128 KiB at most)", err)
+            if err.filename == spec.command.cwd:
+                return _spawn_failed(Cause.BAD_ARGUMENT, f"cannot enter {spec.command.cwd}: {err.strerror}", err)
+            return _spawn_failed(Cause.BINARY_UNUSABLE, f"cannot start {spec.command.argv[0]}: {err.strerror}", err)
         finally:
             os.close(output_fd)
         self._process = process

@@ -123,7 +123,7 @@ class Life:
         rest: the state of not running: `stopped`, or `disabled`.
         wanted: whether it shall run once a stop under way is over.
         due: monotonic time in seconds at which this state ends by itself.
-        attempt: failures in a row, for the backoff.
+        attempt: restarts in a row, without a stretch of good running between them.
         recent: monotonic times of restarts within the policy's window.
         restarts: restarts since the last start by hand.
         failure: the latest failure; kept while the next process runs, so that status can tell why.
@@ -169,8 +169,8 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
             return Step(replace(life, state=State.READY, due=now + STEADY_S))
         case State.STARTING, SpawnFailed(failure, retry, jitter):
             if retry:
-                return Step(_backoff(replace(life, failure=failure), policy, now, jitter))
-            return Step(replace(life, state=State.FAILED, wanted=False, due=None, failure=failure))
+                return Step(_wait(replace(life, failure=failure), policy, now, jitter))
+            return _ended(life, Exited(failure, clean=False, jitter=jitter), policy, now)
         case State.STARTING, Due():
             verdict = Failure(cause=Cause.READY_TIMEOUT, detail=f"not ready after {policy.ready_timeout_s:g} s")
             return _stop(replace(life, verdict=verdict), policy, now, wanted=True)
@@ -180,7 +180,7 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
             failure = Failure(cause=Cause.WEDGED, detail=detail)
             return Step(replace(life, state=State.DEGRADED, due=None, failure=failure))
         case State.DEGRADED, ProbePassed():
-            return Step(replace(life, state=State.READY, due=now + STEADY_S))
+            return Step(replace(life, state=State.READY, due=now + STEADY_S, failure=None))
         case State.STARTING | State.READY | State.DEGRADED, Stop() | Kill():
             step = _stop(life, policy, now, wanted=False)
             return Step(step.life, (*step.effects, Effect.KILL)) if isinstance(event, Kill) else step
@@ -220,9 +220,9 @@ def _stop(life: Life, policy: Policy, now: float, *, wanted: bool) -> Step:
     return Step(replace(life, state=State.STOPPING, wanted=wanted, due=due), (Effect.TERM,))
 
 
-def _backoff(life: Life, policy: Policy, now: float, jitter: float) -> Life:
+def _wait(life: Life, policy: Policy, now: float, jitter: float) -> Life:
     delay = delay_s(life.attempt, first_s=policy.backoff_s, longest_s=policy.backoff_max_s, jitter=jitter)
-    return replace(life, state=State.BACKOFF, due=now + delay, attempt=life.attempt + 1)
+    return replace(life, state=State.BACKOFF, due=now + delay)
 
 
 def _ended(life: Life, event: Exited, policy: Policy, now: float) -> Step:
@@ -238,11 +238,14 @@ def _ended(life: Life, event: Exited, policy: Policy, now: float) -> Step:
     if policy.restart == "never" or hopeless:
         return Step(replace(life, state=State.FAILED, wanted=False))
     recent = tuple(when for when in life.recent if now - when < policy.restart_window_s)
-    if len(recent) >= policy.max_restarts:
-        times = f"{len(recent)} restarts within {policy.restart_window_s:g} s"
+    # In a row counts too: a load that hangs until its timeout may never have two restarts in one window.
+    if len(recent) >= policy.max_restarts or life.attempt >= policy.max_restarts:
+        within = f"within {policy.restart_window_s:g} s" if len(recent) >= policy.max_restarts else "in a row"
+        times = f"{policy.max_restarts} restarts {within}"
         failure = replace(failure, detail=f"{failure.detail}; given up after {times}".lstrip("; "))
         return Step(replace(life, state=State.FAILED, wanted=False, recent=recent, failure=failure))
+    at_once = had_been_ready and life.attempt == 0
     life = replace(life, recent=(*recent, now), restarts=life.restarts + 1)
-    if had_been_ready and life.attempt == 0:
-        return _spawn(replace(life, attempt=1), policy, now)
-    return Step(_backoff(life, policy, now, event.jitter))
+    after = life if at_once else _wait(life, policy, now, event.jitter)
+    after = replace(after, attempt=life.attempt + 1)
+    return _spawn(after, policy, now) if at_once else Step(after)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
@@ -24,7 +25,7 @@ class UpResult:
         enabled: False if `[master].enable` is: then nothing was done.
         waiting: instances of the file that should become ready.
         attached: those of them that `up` stays with (`background = false`).
-        last_id: the id of the last record before anything was done.
+        last_id: the id of the last record before anything was started.
         changes: what became of which instance.
     """
 
@@ -44,6 +45,7 @@ class Supervisor:
         self.sources: dict[str, Source] = {}
         self._instances: dict[str, Instance] = {}
         self._reconciling = asyncio.Lock()
+        self._starting = asyncio.Lock()  # no two starts look at a group at once
         self._leaving = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
@@ -117,16 +119,7 @@ class Supervisor:
 
     async def start(self, names: Sequence[str]) -> None:
         """Start instances by hand, whatever `enabled` and `autostart` say."""
-        self._refuse_if_leaving()
-        for instance in self._named(names):
-            group = instance.spec.group
-            for other in self._instances.values():
-                if group and other is not instance and other.spec.group == group and not _at_rest(other):
-                    raise InstanceError(
-                        f"cannot start {instance.spec.name}: {other.spec.name} of the same group {group!r} runs",
-                        hint=f"stop it first: infer-dev stop {other.spec.name}",
-                    )
-            await instance.tell(Start())
+        await self._begin(self._named(names), Start())
 
     async def stop(self, names: Sequence[str]) -> None:
         """Stop instances and wait until they are at rest."""
@@ -134,12 +127,28 @@ class Supervisor:
 
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
-        self._refuse_if_leaving()
-        await self._tell_all(self._named(names), Restart())
+        await self._begin(self._named(names), Restart())
 
     def status(self, names: Sequence[str] = ()) -> list[Status]:
         """The instances in the order of their files, or those named."""
         return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
+
+    async def _begin(self, instances: Sequence[Instance], event: Start | Restart) -> None:
+        """Start or restart by hand, unless another member of the group is at work."""
+        async with self._starting:
+            self._refuse_if_leaving()
+            for instance in instances:
+                spec = instance.spec
+                if spec.group is not None and (other := self._busy_members(spec.group) - {spec.name}):
+                    busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
+                    raise InstanceError(
+                        f"cannot {verb} {spec.name}: {busy} of the same group {spec.group!r} runs",
+                        hint=f"stop it first: infer-dev stop {busy}",
+                    )
+                await instance.tell(event)
+
+    def _busy_members(self, group: str) -> set[str]:
+        return {name for name, one in self._instances.items() if one.spec.group == group and not _at_rest(one)}
 
     def _refuse_if_leaving(self) -> None:
         if self._leaving.is_set():
@@ -154,10 +163,9 @@ class Supervisor:
 
     async def _reconcile(self, source: Source, *, start_resting: bool) -> UpResult:
         self._refuse_if_leaving()
-        plan = resolve(source)
-        last_id = self.history.last_id
+        plan = resolve(source, self._around.environ)
         if not plan.enabled:
-            return UpResult(enabled=False, waiting=(), attached=(), last_id=last_id, changes=Changes())
+            return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
         old = {name: one.spec for name, one in self._instances.items() if one.spec.source == plan.source}
         new = {spec.name: spec for spec in plan.specs}
         refuse_conflicts(plan, [one.spec for one in self._instances.values() if one.spec.source != plan.source])
@@ -171,14 +179,16 @@ class Supervisor:
             if (spec.name in replaced and spec.name not in disabled)
             or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
         }
-        starting -= self._beaten_in_group(new, starting)
+        starting = {name for name in starting if not self._is_beaten(new[name], starting)}
         freed = [self._instances[name] for name in {*changes.gone, *replaced, *disabled}]
         our_ports = {one.spec.endpoint.port for one in freed if one.is_running}
         refuse_obstacles(plan, starting, our_ports)
         await self._apply(plan, changes, freed)
-        self._refuse_if_leaving()  # it may have been asked to while the old ones ended
-        await self._tell_all((self._instances[name] for name in new if name in starting), Start())
         self.sources[plan.source] = source
+        async with self._starting:
+            self._refuse_if_leaving()  # it may have been asked to while the old ones ended
+            last_id = self.history.last_id
+            await self._tell_all((self._instances[name] for name in new if name in starting), Start())
         waiting = [spec for spec in plan.specs if spec.starts_itself]
         return UpResult(
             enabled=True,
@@ -188,14 +198,9 @@ class Supervisor:
             changes=changes,
         )
 
-    def _beaten_in_group(self, new: Mapping[str, Spec], starting: Iterable[str]) -> set[str]:
-        """Those of `starting` whose group already has a member at work: it was started by hand and stays."""
-        busy = {
-            one.spec.group
-            for one in self._instances.values()
-            if one.spec.group and one.spec.name in new and one.spec.name not in starting and not _at_rest(one)
-        }
-        return {name for name in starting if new[name].group in busy and new[name].group is not None}
+    def _is_beaten(self, spec: Spec, starting: AbstractSet[str]) -> bool:
+        """Whether another member of its group is at work, started by hand: that choice stays."""
+        return spec.group is not None and bool(self._busy_members(spec.group) - starting - {spec.name})
 
     async def _apply(self, plan: Plan, changes: Changes, freed: Sequence[Instance]) -> None:
         """Stop what goes or changes, all before anything starts: two instances may swap their ports."""

@@ -64,6 +64,25 @@ def test_up_serves_and_up_again_changes_no_pid(cli: Cli, rack: Path) -> None:
     }
 
 
+def test_up_after_a_change_waits_for_the_new_process(cli: Cli, rack: Path) -> None:
+    cli("up", rack)
+    before = cli.status()
+    rack.write_text(rack.read_text().replace("[instance.beta.server]", "[instance.beta.server]\nctx_size = 512"))
+    up = cli("up", rack)
+    assert up.returncode == 0, up.stderr
+    after = cli.status()
+    assert {one["state"] for one in after.values()} == {"ready"}
+    assert after["alpha"]["pid"] == before["alpha"]["pid"]
+    assert after["beta"]["pid"] != before["beta"]["pid"]
+
+
+def test_library_path_of_the_caller_restarts_nothing(cli: Cli, rack: Path) -> None:
+    cli("up", rack)
+    pids = {name: one["pid"] for name, one in cli.status().items()}
+    cli("up", rack, LD_LIBRARY_PATH="/elsewhere", CUDA_DEVICE_ORDER="FASTEST_FIRST")
+    assert {name: one["pid"] for name, one in cli.status().items()} == pids
+
+
 def test_down_leaves_no_process_no_socket_no_lock(cli: Cli, rack: Path) -> None:
     cli("up", rack)
     daemon = cli.daemon_pid()
@@ -150,6 +169,16 @@ BAD_FILES = {
         "[instance.a.control]\nlog_dir='/proc/nowhere'\n[instance.a.server]\nmodel='m'\nport = 19999\n",
         78,
         ["bad.toml:1: instance.a: the log", "cannot be written", "control.log_dir"],
+    ),
+    "nul": (
+        '[instance.a.server]\nmodel = "m"\nextra_args = ["a\\u0000b"]\n',
+        78,
+        ["bad.toml:3: instance.a.server.extra_args", "a NUL character cannot be passed"],
+    ),
+    "environment-name": (
+        "[instance.a.control.env]\n'A=B' = 'x'\n",
+        78,
+        ["bad.toml:1: instance.a.control.env", "'A=B' cannot be the name of an environment variable"],
     ),
     "no-binary": (
         "[master]\nllama_cpp_path='/no/such/server'\n[instance.a.server]\nmodel='m'\n",

