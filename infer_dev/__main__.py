@@ -1,7 +1,6 @@
 """`python -m infer_dev` is the same as `infer-dev`."""
 
-import sys
+from infer_dev.cli.main import run
 
-from infer_dev.cli.main import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    run()

@@ -3,7 +3,11 @@
 Exit statuses follow sysexits.h where it has a fitting one, so that scripts can tell them apart.
 """
 
-from typing import ClassVar
+from __future__ import annotations
+
+TYPE_CHECKING = False  # `typing` is slow to import, and every command imports this module
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -1,10 +1,18 @@
 """Every path and environment variable infer-dev knows, named once."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 CONFIG_VAR = "AUTO_INFER_LLAMA_CPP_CONFIG"
 OVERRIDES_VAR = "AUTO_INFER_LLAMA_CPP_OVERRIDES"
+# The descriptor on which a daemon started by `up` says that it is ready.
+READY_FD_VAR = "INFER_DEV_READY_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
 
 # Set in every instance's environment: which instance a process belongs to, and to which runtime directory.

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from infer_dev import __version__
 from infer_dev.api.http import HttpServer
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BUSY = "busy"
 READY = "ready"
+WARM_UP_AFTER_S = 1.0
 
 
 def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None = None) -> int:
@@ -78,7 +80,9 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(supervisor.reload()))
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
+            warming = tasks.create_task(_warm_up())
             await running
+            warming.cancel()
     finally:
         history.close()
         server.close()
@@ -86,6 +90,12 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         log.info("daemon pid=%d leaves", os.getpid())
+
+
+async def _warm_up() -> None:
+    """Import, in a quiet moment, what reading a file needs, so that the next `up` or reload need not wait for it."""
+    await asyncio.sleep(WARM_UP_AFTER_S)
+    await asyncio.to_thread(import_module, "infer_dev.check.resolve")
 
 
 def _notify(fd: int | None, word: str) -> None:

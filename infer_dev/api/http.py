@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import h11
@@ -38,19 +38,27 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> dict[str, object]:
-        """The body as a JSON object; {} if it is empty.
+    def json(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """The body as a JSON object with these keys and no others.
+
+        Args:
+            keys: name → type, as for `isinstance`; one that is absent is None if its type allows that.
 
         Raises:
-            UsageError: it is not one.
+            UsageError: it is not JSON, not an object, or a key is unknown, absent or of another type.
         """
         try:
             value = json.loads(self.body) if self.body.strip() else {}
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise UsageError(f"cannot read the request: not valid JSON: {err}") from err
         if not isinstance(value, dict):
             raise UsageError("cannot read the request: expected a JSON object")
-        return value
+        if unknown := sorted(set(value) - set(keys)):
+            raise UsageError(f"cannot read the request: unknown key {unknown[0]!r}", hint=f"known: {', '.join(keys)}")
+        for key, kind in keys.items():
+            if not isinstance(value.get(key), kind):
+                raise UsageError(f"cannot read the request: {key}: expected {_name_of(kind)}")
+        return {key: value.get(key) for key in keys}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +208,12 @@ def _refuse_large(body: bytes) -> None:
         raise UsageError(f"cannot read the request: its body is larger than {MAX_BODY_BYTES} bytes")
 
 
+def _name_of(kind: Any) -> str:  # Any: a type or a union of types
+    names = {"str": "a string", "dict": "an object", "NoneType": "nothing"}
+    kinds = getattr(kind, "__args__", (kind,))
+    return " or ".join(names.get(one.__name__, one.__name__) for one in kinds)
+
+
 async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[h11.Request, bytes] | None:
     """The next request with its body (cut off one byte behind the limit), or None at the end."""
     head: h11.Request | None = None
@@ -229,8 +243,7 @@ async def _send(
         headers["Content-Length"] = str(len(response.body))
     if close:
         headers["Connection"] = "close"
-    reason = HTTPStatus(response.status).phrase.encode()
-    start = h11.Response(status_code=response.status, headers=list(headers.items()), reason=reason)
+    start = h11.Response(status_code=response.status, headers=list(headers.items()))
     writer.write(connection.send(start) or b"")
     if isinstance(response.body, bytes):
         writer.write(connection.send(h11.Data(data=response.body)) or b"")

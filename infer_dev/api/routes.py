@@ -8,10 +8,10 @@ from dataclasses import asdict
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
-from infer_dev.api.models import DownRequest, UpRequest, parse_body
-from infer_dev.check.resolve import Source
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile
+from infer_dev.plan.model import Source
+from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.supervisor import Supervisor
 
 
@@ -54,29 +54,28 @@ class Routes:
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
-        body = parse_body(UpRequest, request)
-        if not os.path.isabs(body.config):
-            raise UsageError(f"cannot use {body.config}: expected an absolute path")
-        source = Source(
-            path=body.config,
-            overrides=body.overrides,
-            search_path=body.search_path,
-        )
-        result = await self._supervisor.up(source)
+        body = request.json({"config": str, "overrides": str | None, "search_path": str, "plan": dict | None})
+        config = _absolute(body["config"])
+        source = Source(path=config, overrides=body["overrides"], search_path=body["search_path"] or "")
+        try:
+            plan = plan_from_json(body["plan"]) if body["plan"] else None
+        except ValueError as err:
+            raise UsageError(f"cannot read the request: plan: {err}") from err
+        result = await self._supervisor.up(source, plan)
         answer = asdict(result)
         answer["states"] = self._states(result.waiting)
         return json_response(answer)
 
     async def down(self, request: Request) -> Response:
         """Stop one file's instances, or everything; in the latter case the daemon leaves right after."""
-        body = parse_body(DownRequest, request)
+        config = request.json({"config": str | None})["config"]
         names: Sequence[str]
-        if body.config is None:
+        if config is None:
             names = [status.name for status in self._supervisor.status()]
             self._supervisor.leave()
             await self._supervisor.wait_left()
         else:
-            names = await self._supervisor.down(body.config)
+            names = await self._supervisor.down(_absolute(config))
             if not self._supervisor.sources:
                 self._supervisor.leave()
                 await self._supervisor.wait_left()
@@ -134,3 +133,9 @@ class Routes:
             "config": ",".join(self._supervisor.sources) or None,
             "api": self._address,
         }
+
+
+def _absolute(path: str) -> str:
+    if not os.path.isabs(path):
+        raise UsageError(f"cannot use {path!r}: expected an absolute path")
+    return path

@@ -2,38 +2,20 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from infer_dev.config.load import ConfigFile, load
 from infer_dev.errors import UnavailableError
 from infer_dev.llama_cpp.binary import find_binary
 from infer_dev.plan.build import build_plan
-from infer_dev.plan.model import Plan
+from infer_dev.plan.model import Plan, Source
 from infer_dev.settings import OVERRIDES_VAR, SERVER_NAME
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What a plan is made from; kept by the daemon so that a reload means the same.
-
-    Attributes:
-        path: absolute path of the file.
-        overrides: JSON text laid over it, or None.
-        search_path: the `PATH` in which a llama-server is looked for.
-    """
-
-    path: str
-    overrides: str | None
-    search_path: str
-
-    @classmethod
-    def from_environ(cls, path: str, environ: Mapping[str, str]) -> "Source":
-        """The source as somebody with this environment means it."""
-        return cls(
-            path=os.path.abspath(path),
-            overrides=environ.get(OVERRIDES_VAR),
-            search_path=environ.get("PATH", ""),
-        )
+def source_of_caller(path: str, environ: Mapping[str, str]) -> Source:
+    """The source as somebody with this environment means it."""
+    return Source(
+        path=os.path.abspath(path), overrides=environ.get(OVERRIDES_VAR), search_path=environ.get("PATH", "")
+    )
 
 
 def resolve(source: Source, environ: Mapping[str, str]) -> Plan:

@@ -4,13 +4,11 @@ A call without options goes straight to its function. Only one with options, or 
 importing it costs more than all else that `infer-dev status` does (docs/dependencies.md has the figures).
 """
 
-from typing import NamedTuple
-
 ANY_NUMBER = 1000
 
 
-class Command(NamedTuple):
-    """One command.
+class Command:
+    """One command. A plain class: `typing` and `dataclasses` are slow to import.
 
     Attributes:
         help: what it does, one line.
@@ -19,11 +17,16 @@ class Command(NamedTuple):
         hidden: not listed in `--help`.
     """
 
-    help: str
-    target: str
-    least: int | None = 0
-    most: int = 0
-    hidden: bool = False
+    def __init__(
+        self,
+        help: str,  # noqa: A002 - what click calls it
+        target: str,
+        least: int | None = 0,
+        most: int = 0,
+        *,
+        hidden: bool = False,
+    ) -> None:
+        self.help, self.target, self.least, self.most, self.hidden = help, target, least, most, hidden
 
 
 COMMANDS: dict[str, Command] = {

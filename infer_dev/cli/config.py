@@ -4,16 +4,17 @@ import json
 import os
 import sys
 
-from infer_dev.check.resolve import Source, resolve_for_show
+from infer_dev.check.resolve import resolve_for_show, source_of_caller
 from infer_dev.cli.paths import config_path
 from infer_dev.config.load import ConfigFile, load
 from infer_dev.config.schema import json_schema
 from infer_dev.errors import EXIT_OK
+from infer_dev.plan.model import Source
 
 
 def show(config: str | None, *, argv: bool, form: str) -> int:
     """Print the merged file, or the command lines."""
-    source = Source.from_environ(config_path(config), os.environ)
+    source = source_of_caller(config_path(config), os.environ)
     if argv:
         return _show_argv(source)
     document = merged_document(load(source.path, source.overrides))

@@ -1,11 +1,10 @@
 """`infer-dev start`, `stop`, `restart`."""
 
 import threading
-import time
 
 from infer_dev.api.client import DaemonClient, instance_target
 from infer_dev.cli.launch import client
-from infer_dev.cli.progress import wait_until_settled
+from infer_dev.cli.progress import deadline_of, wait_until_settled
 from infer_dev.errors import EXIT_OK, InferDevError
 
 
@@ -44,7 +43,7 @@ def stop(*names: str) -> int:
 
 
 def _act(daemon: DaemonClient, names: tuple[str, ...], action: str, *, wait: bool, timeout_s: float | None) -> int:
-    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    deadline = deadline_of(timeout_s)
     states: dict[str, str] = {}
     first_id: int | None = None
     for name in names:

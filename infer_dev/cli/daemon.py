@@ -4,13 +4,15 @@ import os
 import signal
 
 from infer_dev.api.daemon import configure_logging, run_daemon
-from infer_dev.settings import runtime_dir
+from infer_dev.settings import READY_FD_VAR, runtime_dir
 
 FIRST_OTHER_FD = 3
 
 
-def daemon(*, ready_fd: int | None = None) -> int:
+def daemon() -> int:
     """Run until told to leave."""
+    given = os.environ.pop(READY_FD_VAR, "")
+    ready_fd = int(given) if given.isdigit() else None
     _close_inherited(ready_fd)
     for number in (signal.SIGPIPE, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)

@@ -1,14 +1,16 @@
 """Reaches the daemon, and starts one where none answers."""
 
-import os
-import select
-import sys
-import time
+from __future__ import annotations
 
-from infer_dev.api.client import DaemonClient
+import os
+import sys
+
 from infer_dev.errors import UnavailableError
-from infer_dev.host.runtime_dir import make_runtime_dir
-from infer_dev.settings import DAEMON_LOG_NAME, runtime_dir
+from infer_dev.settings import DAEMON_LOG_NAME, READY_FD_VAR, runtime_dir, socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from infer_dev.api.client import DaemonClient
 
 START_TIMEOUT_S = 30.0
 RETRY_S = 0.02
@@ -16,52 +18,85 @@ RETRY_S = 0.02
 
 def client() -> DaemonClient:
     """The client of this user's runtime directory; nothing is started."""
+    from infer_dev.api.client import DaemonClient  # noqa: PLC0415 - `up` starts the daemon before it imports this
+
     return DaemonClient(runtime_dir())
 
 
-def client_of_running_daemon() -> tuple[DaemonClient, bool]:
-    """A client whose daemon runs, and whether it was started for this.
+class Launch:
+    """A daemon on its way. It starts while its caller does something else; `wait` is where they meet.
 
-    Raises:
-        UnavailableError: it did not start; tells the end of its log.
+    Attributes:
+        is_needed: no daemon answered, so one was started.
     """
-    runtime = runtime_dir()
-    found = DaemonClient(runtime)
-    if found.is_alive():
-        return found, False
-    make_runtime_dir(runtime)
-    return found, _start_daemon(runtime, found)
+
+    def __init__(self) -> None:
+        """Start a daemon detached if none answers.
+
+        Raises:
+            UnavailableError: the runtime directory cannot be used.
+        """
+        self._runtime = runtime_dir()
+        self.is_needed = not (os.path.exists(socket_path(self._runtime)) and client().is_alive())
+        if self.is_needed:
+            from infer_dev.host.runtime_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
+
+            make_runtime_dir(self._runtime)
+            self._log = os.path.join(self._runtime, DAEMON_LOG_NAME)
+            self._pipe = _spawn_daemon(self._log)
+
+    def wait(self) -> bool:
+        """Wait until the daemon answers; returns whether it is the one started here.
+
+        Raises:
+            UnavailableError: it did not start; tells the end of its log.
+        """
+        if not self.is_needed:
+            return False
+        import select  # noqa: PLC0415 - needed for a start only
+
+        with os.fdopen(self._pipe, "rb") as pipe:
+            readable, _, _ = select.select([pipe], [], [], START_TIMEOUT_S)
+            word = pipe.readline().strip() if readable else b""
+        if word == b"ready":
+            return True
+        if word == b"busy" and _answers_soon():
+            return False
+        raise UnavailableError(f"cannot start the daemon:\n{_end_of(self._log)}", hint=f"the whole log: {self._log}")
 
 
-def _start_daemon(runtime: str, found: DaemonClient) -> bool:
-    """Start the daemon detached; False if another one came first."""
-    log = os.path.join(runtime, DAEMON_LOG_NAME)
+def _spawn_daemon(log: str) -> int:
+    """Start the daemon; returns the reading end of the pipe on which it says that it is ready."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    argv = [sys.executable, "-P", "-m", "infer_dev", "daemon", "--ready-fd", str(writing)]
-    os.posix_spawn(
-        sys.executable,
-        argv,
-        os.environ,
-        setsid=True,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-    )
-    os.close(writing)
+    try:
+        os.posix_spawn(
+            sys.executable,
+            # -P: a folder of the user's must not provide modules because it happens to be the current one
+            [sys.executable, "-P", "-m", "infer_dev", "daemon"],
+            {**os.environ, READY_FD_VAR: str(writing)},
+            setsid=True,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+        )
+    finally:
+        os.close(writing)
+    return reading
+
+
+def _answers_soon() -> bool:
+    """Whether the daemon that came first answers; its socket comes a moment after its lock."""
+    import time  # noqa: PLC0415 - needed for this rare case only
+
     deadline = time.monotonic() + START_TIMEOUT_S
-    with os.fdopen(reading, "rb") as pipe:
-        readable, _, _ = select.select([pipe], [], [], START_TIMEOUT_S)
-        word = pipe.readline().strip() if readable else b""
-    if word == b"ready":
-        return True
-    while word == b"busy" and time.monotonic() < deadline:  # its socket comes a moment after its lock
-        if found.is_alive():
+    while not client().is_alive():
+        if time.monotonic() > deadline:
             return False
         time.sleep(RETRY_S)
-    raise UnavailableError(f"cannot start the daemon:\n{_end_of(log)}", hint=f"the whole log: {log}")
+    return True
 
 
 def _end_of(path: str) -> str:

@@ -1,17 +1,22 @@
 """`infer-dev logs` and `infer-dev events`."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 from infer_dev.api.client import logs_target
 from infer_dev.cli.launch import client
 from infer_dev.cli.progress import transition_line
 from infer_dev.cli.text import sanitized
 from infer_dev.errors import EXIT_OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 
 def logs(name: str, *, follow: bool = False, tail: int | None = None) -> int:

@@ -135,6 +135,5 @@ def completion(shell: str) -> int:
 
 
 @cli.command(help=COMMANDS["daemon"].help, hidden=True)
-@click.option("--ready-fd", type=int, hidden=True)
-def daemon(*, ready_fd: int | None) -> int:
-    return run_command("daemon", ready_fd=ready_fd)
+def daemon() -> int:
+    return run_command("daemon")

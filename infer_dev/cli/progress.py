@@ -1,16 +1,27 @@
 """Waits for instances to settle and shows how they get on: live on a terminal, a line a transition elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
 
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.text import duration, sanitized
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, TimedOutError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Any
+
+
 SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
 REFRESH_S = 0.1
+
+
+def deadline_of(timeout_s: float | None) -> float | None:
+    """The monotonic time, in seconds, at which a wait that begins now is over."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
 
 
 def wait_until_settled(

@@ -1,16 +1,22 @@
 """`infer-dev status`."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from infer_dev.api.client import status_target
 from infer_dev.cli.launch import client
 from infer_dev.cli.progress import failure_report
 from infer_dev.cli.text import columns, duration, size
 from infer_dev.errors import EXIT_FAILED, EXIT_OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
 
 WATCH_S = 1.0
 HEADERS = ["NAME", "STATE", "PID", "PORT", "GPUS", "MEMORY", "UPTIME", "RESTARTS", "MODEL"]

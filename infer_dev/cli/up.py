@@ -1,17 +1,17 @@
 """`infer-dev up` and `down`."""
 
-import os
-import select
-import sys
-import threading
-import time
+from __future__ import annotations
 
-from infer_dev.api.client import DaemonClient, caller_request, instance_target, logs_target
-from infer_dev.cli.launch import client, client_of_running_daemon
+import os
+import sys
+
+from infer_dev.cli.launch import Launch, client
 from infer_dev.cli.paths import config_path
-from infer_dev.cli.progress import follow_states, wait_until_settled
-from infer_dev.cli.text import sanitized
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, InferDevError, UnavailableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from infer_dev.api.client import DaemonClient
 
 EXIT_WAIT_S = 10.0
 
@@ -19,10 +19,21 @@ EXIT_WAIT_S = 10.0
 def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None = None) -> int:
     """Reconcile with a file; wait until every instance that starts by itself is ready or has failed."""
     path = config_path(config)
-    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
-    daemon, is_new = client_of_running_daemon()
+    launch = Launch()
     try:
-        result = daemon.post("/up", caller_request(path, os.environ))
+        # Where a daemon is only starting, the file is read here meanwhile: that takes both the same time.
+        plan = _read_plan(path) if launch.is_needed else None
+    except InferDevError:
+        if launch.wait():
+            _leave(client())
+        raise
+    from infer_dev.api.client import caller_request  # noqa: PLC0415 - while the daemon starts
+    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415
+
+    deadline = deadline_of(timeout_s)
+    is_new, daemon = launch.wait(), client()
+    try:
+        result = daemon.post("/up", {**caller_request(path, os.environ), "plan": plan})
     except InferDevError:
         if is_new:
             _leave(daemon)
@@ -32,12 +43,21 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
         if is_new:
             _leave(daemon)
         return EXIT_OK
+    if not result["waiting"]:
+        print(f"{path}: no instance starts by itself", file=sys.stderr)
     if not wait:
         return EXIT_OK
     status = wait_until_settled(daemon, result["states"], after_id=result["last_id"], deadline=deadline)
     if result["attached"]:
         return _stay_with(daemon, result["attached"]) or status
     return status
+
+
+def _read_plan(path: str) -> dict[str, object]:
+    from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
+    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415
+
+    return plan_to_json(resolve(source_of_caller(path, os.environ), os.environ))
 
 
 def down(config: str | None = None) -> int:
@@ -63,6 +83,8 @@ def _leave(daemon: DaemonClient) -> None:
 
 
 def _wait_for_end(pid: int) -> None:
+    import select  # noqa: PLC0415 - only to wait
+
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -75,7 +97,12 @@ def _wait_for_end(pid: int) -> None:
 
 def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
     """Print the logs of instances until they end. Ctrl-C stops them; a second one leaves them to the daemon."""
-    latest = daemon.get("/status?name=" + ",".join(names))
+    import threading  # noqa: PLC0415 - only while attached
+
+    from infer_dev.api.client import instance_target, status_target  # noqa: PLC0415
+    from infer_dev.cli.progress import follow_states  # noqa: PLC0415
+
+    latest = daemon.get(status_target(names))
     ending = {one["name"]: one["state"] for one in latest["instances"]}
     for name in names:
         threading.Thread(target=_print_log, args=(daemon, name), daemon=True).start()
@@ -91,6 +118,9 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
 
 
 def _print_log(daemon: DaemonClient, name: str) -> None:
+    from infer_dev.api.client import logs_target  # noqa: PLC0415
+    from infer_dev.cli.text import sanitized  # noqa: PLC0415
+
     try:
         for piece in daemon.stream(logs_target(name, tail=0, follow=True)):
             sys.stdout.write(sanitized(piece.decode(errors="replace"), terminal=sys.stdout.isatty()))

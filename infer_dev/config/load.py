@@ -31,6 +31,19 @@ class ConfigFile:
         """`FILE:LINE: dotted.key`, or the overrides variable where the value came from there."""
         return _place(self.path, self.text, self.overrides, keys)
 
+    def place_of_argument(self, name: str, key: str) -> str:
+        """The place of a `server` key of an instance: its own, or that of the default it inherits."""
+        own = ("instance", name, "server", key)
+        return self.place(*own) if self._has(*own) else self.place("instance", "server", key)
+
+    def _has(self, *keys: str) -> bool:
+        node: object = merge_tables(tomllib.loads(self.text), self.overrides)
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                return False
+            node = node[key]
+        return True
+
 
 def load(path: str, overrides: str | None = None) -> ConfigFile:
     """Read, check and merge the file at `path`, the JSON text `overrides` laid over it.
@@ -41,16 +54,19 @@ def load(path: str, overrides: str | None = None) -> ConfigFile:
     text = _read(path)
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise _syntax_error(path, str(err)) from err
+    except (ValueError, RecursionError) as err:  # ValueError: a number of more digits than Python takes
+        raise _syntax_error(path, text, str(err)) from err
     over = parse_overrides(overrides)
     document = merge_tables(document, over)
     findings = [*check_text(document), *check_shape(document)]
-    master, master_findings = check_table(MasterTable, ("master",), document.get("master", {}))
-    findings += master_findings
+    master = None
+    if isinstance(table := document.get("master", {}), dict):
+        master, master_findings = check_table(MasterTable, ("master",), table)
+        findings += master_findings
     instances: list[Instance] = []
-    if not findings:
-        instances, findings = check_instances(document.get("instance", {}))
+    if isinstance(tables := document.get("instance", {}), dict):
+        instances, instance_findings = check_instances(tables)
+        findings += instance_findings
     if findings:
         raise _config_error(path, text, over, findings)
     assert isinstance(master, MasterTable)  # noqa: S101 - None only with findings
@@ -68,10 +84,12 @@ def _read(path: str) -> str:
         raise ConfigError(f"cannot read {path}: it is a folder", hint=hint) from err
     except OSError as err:
         raise ConfigError(f"cannot read {path}: {err.strerror}", hint=hint) from err
+    except ValueError as err:  # a NUL in the path
+        raise ConfigError(f"cannot read {path!r}: {err}", hint=hint) from err
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"cannot read {path}: larger than {MAX_FILE_BYTES} bytes", hint=hint)
     try:
-        return data.decode().replace("\r\n", "\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as err:
         line = data.count(b"\n", 0, err.start) + 1
         raise ConfigError(
@@ -80,10 +98,12 @@ def _read(path: str) -> str:
         ) from err
 
 
-def _syntax_error(path: str, message: str) -> ConfigError:
+def _syntax_error(path: str, text: str, message: str) -> ConfigError:
     # "… (at line 3, column 5)" or "… (at end of document)": tomllib has no other way to tell the place.
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
     where, what = (f"{path}:{found[2]}:{found[3]}", found[1]) if found else (path, message)
+    if message.endswith(" (at end of document)"):
+        where = f"{path}:{text.count(chr(10)) + 1}"
     return ConfigError(
         f"cannot parse {where}: not valid TOML: {what}",
         hint="strings need quotes, true and false are lower case, a table's name stands in [brackets]",

@@ -1,11 +1,14 @@
 """Where in a TOML text a dotted key is defined, for error messages.
 
-`tomllib` gives no positions. But it can tell whether the first n lines, taken alone, define a key: the line
-asked for is the first one that names the key and whose prefix of the file defines it.
+`tomllib` gives no positions. But a statement of a valid document, taken alone, is a valid document too: so the
+text is cut into its statements, and each tells the keys it defines under the table header before it.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+_CLOSING = ("'''", '"""', "]", "}")  # one of these stands on the last line of a statement of several lines
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
@@ -15,25 +18,49 @@ def line_of(text: str, keys: Sequence[str]) -> int | None:
         text: a valid TOML document.
         keys: the dotted key's parts, e.g. ("instance", "glm", "server", "port").
     """
-    lines = text.split("\n")
+    lines = _lines(text)
     for depth in range(len(keys), 0, -1):
-        wanted = keys[:depth]
-        for number, line in enumerate(lines, start=1):
-            if wanted[-1] in line and _defines(lines, number, wanted):
-                return number
+        if number := lines.get(tuple(keys[:depth])):
+            return number
     return None
 
 
-def _defines(lines: Sequence[str], count: int, keys: Sequence[str]) -> bool:
-    """Whether the first `count` lines, or the statement cut off there once complete, define `keys`."""
-    for end in range(count, len(lines) + 1):
-        try:
-            node: object = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
-            continue  # the cut fell inside a multi-line value
-        for key in keys:
-            if not isinstance(node, dict) or key not in node:
-                return False
-            node = node[key]
-        return True
-    return False
+@lru_cache(maxsize=4)
+def _lines(text: str) -> Mapping[tuple[str, ...], int]:
+    """Every key and table of the document with the line of its first mention."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, defined, is_header in _statements(text):
+        paths = list(_paths(defined))
+        if is_header:
+            table = ()
+        for path in paths:
+            found.setdefault((*table, *path), number)
+        if is_header:
+            table = paths[-1]
+    return found
+
+
+def _statements(text: str) -> Iterator[tuple[int, object, bool]]:
+    """The line each statement begins on, what it defines, and whether it is a table header."""
+    lines = text.split("\n")
+    start = 0
+    while start < len(lines):
+        for end in range(start, len(lines)):
+            if end > start and not any(mark in lines[end] for mark in _CLOSING):
+                continue
+            try:
+                defined = tomllib.loads("\n".join(lines[start : end + 1]))
+            except tomllib.TOMLDecodeError:
+                continue  # the cut fell inside a value of several lines
+            if defined:
+                yield start + 1, defined, lines[start].lstrip().startswith("[")
+            break
+        start = end + 1
+
+
+def _paths(node: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield (*above, key)
+            yield from _paths(value, (*above, key))

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 RESERVED_NAMES = ("control", "server")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-GPU_ID_PATTERN = r"(\d+|(GPU|MIG)-[0-9A-Za-z/-]+)"
+GPU_ID_PATTERN = r"([0-9]+|(GPU|MIG)-[0-9A-Za-z/-]+)"
 GPU_IDS_EXPECTED = 'expected "all", "none", ids such as "0,1", or an array of numbers or GPU UUIDs'
 
 ServerValue = str | int | float | bool | list[str | int | float]
@@ -44,8 +44,17 @@ GpuIds = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": ["integer", "string"]}, "uniqueItems": True},
+                {"type": "string", "pattern": rf"^(|all|none| *{GPU_ID_PATTERN}( *, *{GPU_ID_PATTERN})* *)$"},
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [
+                            {"type": "integer", "minimum": 0},
+                            {"type": "string", "pattern": f"^(all|none|{GPU_ID_PATTERN})$"},
+                        ]
+                    },
+                    "uniqueItems": True,
+                },
             ]
         }
     ),
@@ -128,6 +137,7 @@ def _table_schema(model: type[BaseModel]) -> dict[str, Any]:  # Any: a JSON docu
 
 def json_schema() -> dict[str, Any]:  # Any: a JSON document
     """The file format as JSON Schema (draft 2020-12), for editors that complete and check TOML."""
+    value = {"anyOf": [*_SCALARS, {"type": "array", "items": {"type": ["string", "integer", "number"]}}]}
     server = {
         "type": "object",
         "description": "llama-server arguments: `_` becomes `-`, true is a bare flag, an array repeats the flag",
@@ -137,14 +147,13 @@ def json_schema() -> dict[str, Any]:  # Any: a JSON document
                 "items": {"type": "string"},
                 "description": "arguments passed on verbatim, before all others",
             },
-            "model": {"type": "string", "description": "path of the GGUF file (the first shard)"},
-            "host": {"type": "string", "description": "address to listen on"},
-            "port": {"type": ["integer", "string"], "description": "port to listen on"},
-            "alias": {"type": "string", "description": "the model's name in the API"},
+            "model": {**value, "description": "path of the GGUF file (the first shard)"},
+            "host": {**value, "description": "address to listen on"},
+            "port": {**value, "description": "port to listen on"},
+            "alias": {**value, "description": "the model's name in the API"},
         },
-        "additionalProperties": {
-            "anyOf": [*_SCALARS, {"type": "array", "items": {"type": ["string", "integer", "number"]}}]
-        },
+        "propertyNames": {"pattern": "^[^-]"},
+        "additionalProperties": value,
     }
     instance = {
         "type": "object",

@@ -91,15 +91,16 @@ def _unpassable(text: str) -> str:
 
 def check_instances(tables: Mapping[str, Any]) -> tuple[list[Instance], list[Finding]]:
     """The instances with their defaults merged in, and what is wrong with any of the tables."""
-    control_defaults = tables.get("control", {})
-    server_defaults = tables.get("server", {})
+    control_defaults, server_defaults = _table(tables, "control"), _table(tables, "server")
     _, findings = check_table(ControlTable, ("instance", "control"), control_defaults)
     findings += check_server(("instance", "server"), server_defaults)
     instances = []
     for name, table in tables.items():
         if name in RESERVED_NAMES:
             continue
-        own_control, own_server = table.get("control", {}), table.get("server", {})
+        if not isinstance(table, dict):
+            continue  # told by check_shape, as the tables of the wrong type below
+        own_control, own_server = _table(table, "control"), _table(table, "server")
         keys = ("instance", name)
         _, wrong = check_table(ControlTable, (*keys, "control"), own_control)
         wrong += check_server((*keys, "server"), own_server)
@@ -110,6 +111,11 @@ def check_instances(tables: Mapping[str, Any]) -> tuple[list[Instance], list[Fin
                 findings.append(Finding((*keys, "control", "backoff_s"), "backoff_s is larger than backoff_max_s"))
             instances.append(Instance(name, control, merge_server(server_defaults, own_server)))
     return instances, findings
+
+
+def _table(tables: Mapping[str, Any], key: str) -> dict[str, Any]:
+    table = tables.get(key, {})
+    return table if isinstance(table, dict) else {}
 
 
 def check_table(
@@ -129,11 +135,13 @@ def check_table(
 
 
 _SHOWN_CHARS = 40
+_LARGEST = 10**1000  # CPython refuses to print more than some 4300 digits
 _EXPECTED = {
     "bool_type": "expected true or false",
     "string_type": "expected a string in quotes",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
+    "string_too_short": "expected a string that is not empty",
     "dict_type": "expected a table",
     "model_type": "expected a table",
 }
@@ -180,6 +188,8 @@ def check_server(keys: tuple[str, ...], table: object) -> list[Finding]:
                     )
                 )
                 break
+        if any(isinstance(item, int) and abs(item) >= _LARGEST for item in items):
+            findings.append(Finding(place, "a number of so many digits cannot be written out"))
         if not key or key.startswith("-"):
             findings.append(Finding(place, f"{key!r} is not a name of an argument", "leave the dashes out"))
     return findings
@@ -203,7 +213,8 @@ def _describe(value: object) -> str:
             return f"the number {value}"
         case list():
             odd = next((item for item in value if not isinstance(item, str)), None)
-            return "an array" if odd is None else f"an array with {_describe(odd)}"
+            within = "an array" if isinstance(odd, list) else _describe(odd)
+            return "an array" if odd is None else f"an array with {within}"
         case dict():
             return "a table"
     return f"a {type(value).__name__}"

@@ -37,7 +37,9 @@ def find_binary(configured: str, *, folder: str, search_path: str, usual_places:
         tried.append(f"  {path}: {reason}")
     if found := shutil.which(SERVER_NAME, path=search_path):
         return os.path.abspath(found)
-    tried.append(f"  {SERVER_NAME} on PATH: not in any of {search_path or '(PATH is empty)'}")
+    on_path = [os.path.join(part, SERVER_NAME) for part in search_path.split(":")]
+    tried += [f"  {path} (on PATH): {rejection(path)}" for path in on_path if os.path.lexists(path)]
+    tried.append(f"  {SERVER_NAME} on PATH: none that can run in {search_path or '(PATH is empty)'}")
     raise UnavailableError(
         "\n".join(["cannot find llama-server; tried in this order:", *tried]),
         hint="install or build llama.cpp, or set master.llama_cpp_path in the file",

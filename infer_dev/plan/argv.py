@@ -4,9 +4,12 @@ Source of the flags: llama.cpp `common/arg.cpp` and the server's README.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from infer_dev.config.schema import ServerValue
 from infer_dev.plan.model import Endpoint
+
+if TYPE_CHECKING:  # the daemon reads command lines back without ever reading a file
+    from infer_dev.config.schema import ServerValue
 
 DEFAULT_PORT = 8080
 DEFAULT_HOST = "127.0.0.1"
@@ -31,7 +34,7 @@ REDACTED = "***"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1"}  # noqa: S104
 
 
-def server_argv(server: Mapping[str, ServerValue]) -> tuple[str, ...]:
+def server_argv(server: "Mapping[str, ServerValue]") -> tuple[str, ...]:
     """The arguments a merged `server` table stands for, without the binary.
 
     `extra_args` first and verbatim; then each key in order: `_` becomes `-`, true is the bare flag, false is
@@ -59,9 +62,14 @@ def server_argv(server: Mapping[str, ServerValue]) -> tuple[str, ...]:
 def flag_value(argv: Sequence[str], flags: Sequence[str]) -> str | None:
     """The value after the last of `flags` in `argv` (llama-server lets the last one win), or None."""
     for index in range(len(argv) - 2, -1, -1):
-        if argv[index] in flags:
+        if _flag(argv[index]) in flags:
             return argv[index + 1]
     return None
+
+
+def _flag(arg: str) -> str:
+    """`arg` as llama-server reads it: `_` stands for `-` in a long flag (common/arg.cpp)."""
+    return arg.replace("_", "-") if arg.startswith("--") else arg
 
 
 def names_a_model(argv: Sequence[str], env: Mapping[str, str]) -> bool:
@@ -69,7 +77,8 @@ def names_a_model(argv: Sequence[str], env: Mapping[str, str]) -> bool:
 
     A file, a repository, a folder of models, or a built-in preset (`--gpt-oss-20b-default` and the like).
     """
-    if any(arg in MODEL_SOURCE_FLAGS or (arg.startswith("--") and arg.endswith("-default")) for arg in argv):
+    flags = [_flag(arg) for arg in argv]
+    if any(flag in MODEL_SOURCE_FLAGS or (flag.startswith("--") and flag.endswith("-default")) for flag in flags):
         return True
     return any(f"LLAMA_ARG_{name}" in env for name in MODEL_SOURCE_ENV)
 
@@ -102,6 +111,6 @@ def redacted(argv: Sequence[str]) -> list[str]:
     """`argv` with every secret's value replaced, for logs and people."""
     shown = list(argv)
     for index, arg in enumerate(argv[:-1]):
-        if arg in SECRET_FLAGS:
+        if _flag(arg) in SECRET_FLAGS:
             shown[index + 1] = REDACTED
     return shown

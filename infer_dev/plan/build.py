@@ -68,7 +68,7 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
     try:
         endpoint = endpoint_of(argv, env)
     except ValueError as err:
-        place = file.place("instance", name, "server", "port")
+        place = file.place_of_argument(name, "port")
         raise ConfigError(f"cannot use {place}: {err}", hint="give each instance a free port") from err
     if flag_value(argv, ("--port",)) is None and not endpoint.is_unix:
         env.setdefault(PORT_ENV, str(DEFAULT_PORT))  # builds differ in their own default

@@ -5,6 +5,21 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a plan is made from; kept by the daemon so that a reload means the same.
+
+    Attributes:
+        path: absolute path of the file.
+        overrides: JSON text laid over it, or None.
+        search_path: the `PATH` in which a llama-server is looked for.
+    """
+
+    path: str
+    overrides: str | None
+    search_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where an instance answers, as seen from this host.
 

@@ -7,10 +7,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
-from infer_dev.check.resolve import Source, resolve
 from infer_dev.errors import InferDevError, InstanceError, NotFoundError, UnavailableError
 from infer_dev.plan.diff import Changes, diff
-from infer_dev.plan.model import Plan, Spec
+from infer_dev.plan.model import Plan, Source, Spec
 from infer_dev.supervisor.instance import Instance, Status, Surroundings
 from infer_dev.supervisor.lifecycle import SETTLED, Event, Kill, Restart, Start, State, Stop
 
@@ -83,21 +82,25 @@ class Supervisor:
                     instance.post(Kill())
         self._leaving.set()
 
-    async def up(self, source: Source) -> UpResult:
+    async def up(self, source: Source, plan: Plan | None = None) -> UpResult:
         """Make the file's instances run as it describes; those that already do are not touched.
+
+        Args:
+            source: where the plan comes from; read again at a reload.
+            plan: what it says now, if the caller has read it already.
 
         Raises:
             ConfigError, UnavailableError: nothing has been changed.
         """
         async with self._reconciling:
-            return await self._reconcile(source, start_resting=True)
+            return await self._reconcile(source, plan or self._read(source), start_resting=True)
 
     async def reload(self) -> None:
         """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
         async with self._reconciling:
             for source in list(self.sources.values()):
                 try:
-                    await self._reconcile(source, start_resting=False)
+                    await self._reconcile(source, self._read(source), start_resting=False)
                 except InferDevError as err:
                     log.error("cannot reload %s: %s", source.path, err.message)  # noqa: TRY400 - ours, no trace
 
@@ -161,9 +164,14 @@ class Supervisor:
                 raise NotFoundError(f"cannot find an instance named {name!r}", hint=f"instances: {known}")
         return [self._instances[name] for name in names]
 
-    async def _reconcile(self, source: Source, *, start_resting: bool) -> UpResult:
+    def _read(self, source: Source) -> Plan:
+        # Importing what reads a file costs more than all else in the daemon's start (docs/dependencies.md).
+        from infer_dev.check.resolve import resolve  # noqa: PLC0415
+
+        return resolve(source, self._around.environ)
+
+    async def _reconcile(self, source: Source, plan: Plan, *, start_resting: bool) -> UpResult:
         self._refuse_if_leaving()
-        plan = resolve(source, self._around.environ)
         if not plan.enabled:
             return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
         old = {name: one.spec for name, one in self._instances.items() if one.spec.source == plan.source}

@@ -230,7 +230,7 @@ def test_no_binary_lists_every_place(cli: Cli, tmp_path: Path) -> None:
     for place in (
         "/soft/app/llama-cpp/bin/llama-server: does not exist",
         "/hard/volume/workspace/llama-cpp/build/bin/llama-server: does not exist",
-        "llama-server on PATH: not in any of /nowhere:/neither",
+        "llama-server on PATH: none that can run in /nowhere:/neither",
     ):
         assert place in up.stderr
     assert cli.daemon_pid() is None

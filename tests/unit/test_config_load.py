@@ -126,6 +126,10 @@ def test_control_key_is_read_from_the_instance_and_from_the_defaults(tmp_path, k
     [
         ('"all"', "all"),
         ('"none"', "none"),
+        ('["all"]', "all"),
+        ('["none"]', "none"),
+        ("[]", "none"),
+        ('""', "all"),
         ('"0"', "0"),
         ('"0,1"', "0,1"),
         ('" 1 , 0 "', "1,0"),
@@ -163,7 +167,7 @@ def test_name_within_the_pattern_is_accepted(tmp_path, name):
     assert [one.name for one in read(tmp_path, f'[instance."{name}".server]\n').instances] == [name]
 
 
-@pytest.mark.parametrize("name", ["", "-a", ".a", "_a", "a b", "a/b", "ä", "a\\n", "a$", "../x", "a\\u0000"])
+@pytest.mark.parametrize("name", ["", "-a", ".a", "_a", "a b", "a/b", "ä", "a\\n", "a$", "../x"])
 def test_name_outside_the_pattern_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match="cannot be an instance's name") as caught:
         read(tmp_path, f'[instance."{name}".server]\n')

@@ -9,18 +9,19 @@ from infer_dev.config.schema import ControlTable
 from infer_dev.errors import ConfigError
 from infer_dev.plan.build import build_plan, instance_env
 from infer_dev.plan.model import Endpoint, Plan, Policy, Spec
+from infer_dev.plan.serial import plan_from_json, plan_to_json
 
 BINARY = "/opt/llama/bin/llama-server"
 
 
-def plan_of(tmp_path: Path, text: str, overrides: str | None = None, *, libraries: str = "") -> Plan:
+def plan_of(tmp_path: Path, text: str, overrides: str | None = None, environ: dict[str, str] | None = None) -> Plan:
     path = tmp_path / "x.toml"
     path.write_text(text)
-    return build_plan(load(str(path), overrides), BINARY, inherited_library_path=libraries)
+    return build_plan(load(str(path), overrides), BINARY, environ or {})
 
 
-def spec_of(tmp_path: Path, text: str, **kwargs: str) -> Spec:
-    (spec,) = plan_of(tmp_path, text, **kwargs).specs
+def spec_of(tmp_path: Path, text: str) -> Spec:
+    (spec,) = plan_of(tmp_path, text).specs
     return spec
 
 
@@ -43,7 +44,7 @@ alias = "glm4"
 host = "127.0.0.1"
 extra_args = ["-ngl", "99"]
 """
-    plan = plan_of(tmp_path, text, libraries="/cuda/lib")
+    plan = plan_of(tmp_path, text, environ={"LD_LIBRARY_PATH": "/cuda/lib"})
     assert (plan.source, plan.enabled, plan.binary) == (f"{tmp_path}/x.toml", True, BINARY)
     assert plan.places == {"glm": f"{tmp_path}/x.toml:9: instance.glm"}
     (glm,) = plan.specs
@@ -85,8 +86,14 @@ extra_args = ["-ngl", "99"]
     ],
 )
 def test_gpu_ids_and_env_make_the_environment(control, expected):
-    env = instance_env(ControlTable.model_validate(control), BINARY, "")
+    env = instance_env(ControlTable.model_validate(control), BINARY, {"HOME": "/h"})
     assert env == expected | {"LD_LIBRARY_PATH": "/opt/llama/bin"}
+
+
+def test_device_order_of_the_container_is_kept():
+    env = instance_env(ControlTable(gpu_ids="0"), BINARY, {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"})
+    assert env["CUDA_VISIBLE_DEVICES"] == "0"
+    assert env.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST") == "FASTEST_FIRST"
 
 
 @pytest.mark.parametrize(
@@ -99,13 +106,13 @@ def test_gpu_ids_and_env_make_the_environment(control, expected):
     ],
 )
 def test_folder_of_the_binary_stands_first_in_the_library_path(own, inherited, expected):
-    env = instance_env(ControlTable.model_validate({"env": own}), BINARY, inherited)
+    env = instance_env(ControlTable.model_validate({"env": own}), BINARY, {"LD_LIBRARY_PATH": inherited})
     assert env["LD_LIBRARY_PATH"] == expected
 
 
 def test_library_path_without_a_folder_does_not_name_the_working_directory():
     """An empty part of LD_LIBRARY_PATH is the working directory (ld.so(8))."""
-    env = instance_env(ControlTable(), "llama-server", "/a")
+    env = instance_env(ControlTable(), "llama-server", {"LD_LIBRARY_PATH": "/a"})
     assert "" not in env.get("LD_LIBRARY_PATH", "/a").split(":")
 
 
@@ -240,5 +247,26 @@ def test_value_of_100_kb_reaches_the_command(tmp_path):
     value = "ä 🦙'\"$" * 12_500
     path = tmp_path / "x.toml"
     path.write_text(f"[instance.a.server]\nmodel = 'm'\nx = '''{value}'''\n")
-    (spec,) = build_plan(load(str(path)), BINARY).specs
+    (spec,) = build_plan(load(str(path)), BINARY, {}).specs
     assert spec.command.argv == (BINARY, "--model", "m", "--x", value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.pop("source"),
+        lambda made: made.pop("specs"),
+        lambda made: made.update(unknown=1),
+        lambda made: made.update(specs=None),
+        lambda made: made["specs"][0].pop("command"),
+        lambda made: made["specs"][0]["command"].pop("argv"),
+        lambda made: made["specs"][0]["command"].update(argv=None),
+        lambda made: made["specs"][0]["endpoint"].update(unknown=1),
+        lambda made: made["specs"][0].update(policy=None),
+    ],
+)
+def test_plan_of_another_version_is_refused(tmp_path, change):
+    made = plan_to_json(plan_of(tmp_path, "[instance.a.server]\n"))
+    change(made)
+    with pytest.raises(ValueError, match="not a plan of this version"):
+        plan_from_json(made)

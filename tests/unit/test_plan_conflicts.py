@@ -13,7 +13,7 @@ from infer_dev.plan.model import Endpoint, Spec
 def specs_of(tmp_path: Path, text: str, name: str = "x.toml") -> tuple[Spec, ...]:
     path = tmp_path / name
     path.write_text(text)
-    return build_plan(load(str(path)), "/b/llama-server").specs
+    return build_plan(load(str(path)), "/b/llama-server", {}).specs
 
 
 def instance(name: str, server: str = "", control: str = "", *, model: str = "model = '/m.gguf'") -> str:

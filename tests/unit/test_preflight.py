@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
-from infer_dev.check.resolve import Source, resolve, resolve_for_show
+from infer_dev.check.resolve import resolve, resolve_for_show, source_of_caller
 from infer_dev.config.load import load
 from infer_dev.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError, UnavailableError
 from infer_dev.llama_cpp import binary
 from infer_dev.plan.build import build_plan
-from infer_dev.plan.model import Plan
+from infer_dev.plan.model import Plan, Source
 
 
 def plan_of(tmp_path: Path, text: str, name: str = "x.toml") -> Plan:
     path = tmp_path / name
     path.write_text(text)
-    return build_plan(load(str(path)), "/b/llama-server")
+    return build_plan(load(str(path)), "/b/llama-server", {})
 
 
 def instance(name: str, port: int, control: str = "") -> str:
@@ -68,7 +68,7 @@ def test_several_conflicts_are_told_with_place_and_hint(tmp_path):
 
 def test_conflict_with_another_file_is_refused(tmp_path):
     others = plan_of(tmp_path, instance("a", 1), "other.toml").specs
-    with pytest.raises(ConfigError, match="the name is taken by an instance of .*other.toml"):
+    with pytest.raises(ConfigError, match=r"the name is taken by an instance of .*other\.toml"):
         refuse_conflicts(plan_of(tmp_path, instance("a", 2)), others)
 
 
@@ -127,11 +127,11 @@ def test_all_ports_that_are_taken_are_told_at_once(tmp_path, taken):
 
 def test_source_takes_what_matters_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    environ = {"AUTO_INFER_LLAMA_CPP_OVERRIDES": "{}", "PATH": "/p", "LD_LIBRARY_PATH": "/l", "HOME": "/h"}
-    assert Source.from_environ("x.toml", environ) == Source(
-        path=str(tmp_path / "x.toml"), overrides="{}", search_path="/p", library_path="/l"
+    environ = {"AUTO_INFER_LLAMA_CPP_OVERRIDES": "{}", "PATH": "/p", "HOME": "/h"}
+    assert source_of_caller("x.toml", environ) == Source(
+        path=str(tmp_path / "x.toml"), overrides="{}", search_path="/p"
     )
-    assert Source.from_environ("/x.toml", {}) == Source(path="/x.toml", overrides=None, search_path="")
+    assert source_of_caller("/x.toml", {}) == Source(path="/x.toml", overrides=None, search_path="")
 
 
 def test_resolve_finds_the_binary_and_keeps_the_library_path(tmp_path):
@@ -139,19 +139,20 @@ def test_resolve_finds_the_binary_and_keeps_the_library_path(tmp_path):
     server.parent.mkdir()
     server.touch(0o755)
     text = "[master]\nllama_cpp_path = 'bin/llama-server'\n[instance.a.server]\nport = 1\n"
-    source = source_of(tmp_path, text, library_path="/l", overrides='{"instance": {"a": {"server": {"port": 2}}}}')
-    plan = resolve(source)
+    source = source_of(tmp_path, text, overrides='{"instance": {"a": {"server": {"port": 2}}}}')
+    environ = {"LD_LIBRARY_PATH": "/l"}
+    plan = resolve(source, environ)
     assert plan.binary == str(server)
     assert plan.specs[0].command.argv == (str(server), "--port", "2")
     assert plan.specs[0].command.env == {"LD_LIBRARY_PATH": f"{tmp_path}/bin:/l"}
-    assert resolve_for_show(source) == (plan, "")
+    assert resolve_for_show(source, environ) == (plan, "")
 
 
 def test_resolve_without_a_binary_is_refused_but_can_be_shown(tmp_path):
     source = source_of(tmp_path, "[master]\nllama_cpp_path = '/nowhere/x'\n[instance.a.server]\n")
     with pytest.raises(UnavailableError, match="/nowhere/x: does not exist"):
-        resolve(source)
-    plan, missing = resolve_for_show(source)
+        resolve(source, {})
+    plan, missing = resolve_for_show(source, {})
     assert "/nowhere/x: does not exist" in missing
     assert plan.specs[0].command.argv == ("/nowhere/x",)
 
@@ -160,14 +161,14 @@ def test_resolve_without_a_binary_is_refused_but_can_be_shown(tmp_path):
 def test_resolve_shows_the_bare_name_where_no_place_is_given(tmp_path):
     source = source_of(tmp_path, "[master]\nllama_cpp_path = ''\n[instance.a.server]\n")
     with pytest.raises(UnavailableError, match="tried in this order"):
-        resolve(source)
-    plan, missing = resolve_for_show(source)
+        resolve(source, {})
+    plan, missing = resolve_for_show(source, {})
     assert all(place in missing for place in binary.USUAL_PLACES)
     assert plan.binary == "llama-server"
 
 
 def test_resolve_of_a_file_switched_off_needs_no_binary(tmp_path):
     source = source_of(tmp_path, "[master]\nenable = false\nllama_cpp_path = '/nowhere'\n[instance.a.server]\n")
-    plan = resolve(source)
+    plan = resolve(source, {})
     assert plan.enabled is False
     assert plan.binary == "llama-server"
