@@ -262,7 +262,7 @@ def test_disabled_file_starts_nothing_and_is_no_error(cli: Cli, rack: Path) -> N
     assert cli.daemon_pid() is None
 
 
-def test_values_reach_the_process_unchanged(cli: Cli, rack: Path, tmp_path: Path) -> None:
+def test_values_reach_the_process_unchanged(cli: Cli, rack: Path) -> None:
     odd = ["two words", 'it\'s "quoted"', "$HOME `id` $(id)", "line\nbreak", "🦙 żółć", "x" * 100_000, ""]
     overrides = {
         "master": {"llama_cpp_path": str(STAND_IN)},
