@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = ROOT / "tests" / "parts" / "stand_in.py"
 DEADLINE_S = 30.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With INFER_DEV_FORBID_SKIPS set (as .ci/run does) a skip is a failure, unless it is for want of a GPU."""
+    report = yield
+    if report.skipped and os.environ.get("INFER_DEV_FORBID_SKIPS"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if "GPU" not in reason:
+            report.outcome, report.longrepr = "failed", f"skips are forbidden here: {reason}"
+    return report
 
 
 @dataclass(frozen=True)

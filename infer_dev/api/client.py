@@ -171,7 +171,7 @@ def _read_head(connection: socket.socket) -> tuple[int, bytes]:
             raise ConnectionResetError("it closed the connection")
         data += more
     words = data[:end].split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004 - version, status
         raise ConnectionResetError("that is no daemon of ours")
     return int(words[1]), data[end + 4 :]
 

@@ -77,7 +77,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
             await supervisor.wait_started()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, supervisor.leave)
-            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(supervisor.reload()))
+            loop.add_signal_handler(signal.SIGHUP, supervisor.want_reload)
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
             warming = tasks.create_task(_warm_up())

@@ -42,7 +42,7 @@ class Request:
         """The body as a JSON object with these keys and no others.
 
         Args:
-            keys: name → type, as for `isinstance`; one that is absent is None if its type allows that.
+            keys: name → type (Any: a union does too); one that is absent is None if its type allows that.
 
         Raises:
             UsageError: it is not JSON, not an object, or a key is unknown, absent or of another type.

@@ -36,7 +36,7 @@ def logs(name: str, *, follow: bool = False, tail: int | None = None) -> int:
 def events(*, follow: bool = False, tail: int | None = None, as_json: bool = False) -> int:
     """Print the transitions kept by the daemon, oldest first."""
     daemon = client()
-    kept: Iterable[dict[str, Any]] = daemon.events(0, follow=False)
+    kept: Iterable[dict[str, Any]] = daemon.events(0, follow=False)  # Any: JSON
     if tail is not None:
         kept = list(deque(kept, maxlen=tail)) if tail else []
     last_id = 0

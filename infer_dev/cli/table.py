@@ -39,7 +39,7 @@ def status_table(instances: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def print_table(instances: Sequence[Mapping[str, Any]]) -> None:
-    """Print the table once."""
+    """Print the table once. Any: JSON."""
     Console().print(status_table(instances))
 
 

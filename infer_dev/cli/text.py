@@ -29,7 +29,7 @@ def size(count: int | None) -> str:
         return "-"
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:  # noqa: PLR2004
+        if value < 1024:  # noqa: PLR2004 - the step from unit to unit
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"

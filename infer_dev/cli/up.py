@@ -28,7 +28,7 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
             _leave(client())
         raise
     from infer_dev.api.client import caller_request  # noqa: PLC0415 - while the daemon starts
-    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415
+    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
     is_new, daemon = launch.wait(), client()
@@ -55,7 +55,7 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
 
 def _read_plan(path: str) -> dict[str, object]:
     from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
-    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415
+    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
 
     return plan_to_json(resolve(source_of_caller(path, os.environ), os.environ))
 
@@ -99,8 +99,8 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
     """Print the logs of instances until they end. Ctrl-C stops them; a second one leaves them to the daemon."""
     import threading  # noqa: PLC0415 - only while attached
 
-    from infer_dev.api.client import instance_target, status_target  # noqa: PLC0415
-    from infer_dev.cli.progress import follow_states  # noqa: PLC0415
+    from infer_dev.api.client import instance_target, status_target  # noqa: PLC0415 - as above
+    from infer_dev.cli.progress import follow_states  # noqa: PLC0415 - as above
 
     latest = daemon.get(status_target(names))
     ending = {one["name"]: one["state"] for one in latest["instances"]}
@@ -118,8 +118,8 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
 
 
 def _print_log(daemon: DaemonClient, name: str) -> None:
-    from infer_dev.api.client import logs_target  # noqa: PLC0415
-    from infer_dev.cli.text import sanitized  # noqa: PLC0415
+    from infer_dev.api.client import logs_target  # noqa: PLC0415 - only while attached
+    from infer_dev.cli.text import sanitized  # noqa: PLC0415 - only while attached
 
     try:
         for piece in daemon.stream(logs_target(name, tail=0, follow=True)):

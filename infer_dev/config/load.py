@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 4 * 1024 * 1024  # far above any real file; a model given by mi
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A checked configuration file. `text` and `overrides` are kept to name places in errors."""
+    """A checked configuration file. `text` and `overrides` (Any: JSON) are kept to name places in errors."""
 
     path: str
     master: MasterTable

@@ -124,7 +124,7 @@ class ControlTable(_Table):
     )
 
 
-_SCALARS: list[dict[str, Any]] = [{"type": kind} for kind in ("string", "integer", "number", "boolean")]
+_SCALARS = [{"type": kind} for kind in ("string", "integer", "number", "boolean")]
 
 
 def _table_schema(model: type[BaseModel]) -> dict[str, Any]:  # Any: a JSON document

@@ -90,7 +90,10 @@ def _unpassable(text: str) -> str:
 
 
 def check_instances(tables: Mapping[str, Any]) -> tuple[list[Instance], list[Finding]]:
-    """The instances with their defaults merged in, and what is wrong with any of the tables."""
+    """The instances with their defaults merged in, and what is wrong with any of the tables.
+
+    Any: the values of a TOML document, here and below.
+    """
     control_defaults, server_defaults = _table(tables, "control"), _table(tables, "server")
     _, findings = check_table(ControlTable, ("instance", "control"), control_defaults)
     findings += check_server(("instance", "server"), server_defaults)

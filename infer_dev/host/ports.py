@@ -18,7 +18,7 @@ def is_free(endpoint: Endpoint) -> bool:
         found = socket.getaddrinfo(
             endpoint.bind_host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return True
     for family, kind, protocol, _, address in found[:1]:
         try:

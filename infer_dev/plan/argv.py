@@ -31,7 +31,7 @@ MODEL_SOURCE_ENV = ("MODEL", "MODEL_URL", "HF_REPO", "DOCKER_REPO", "MODELS_DIR"
 SECRET_FLAGS = ("--api-key", "--hf-token", "-hft")
 REDACTED = "***"
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1"}  # noqa: S104
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1"}  # noqa: S104 - dialled, not bound
 
 
 def server_argv(server: "Mapping[str, ServerValue]") -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def endpoint_of(argv: Sequence[str], env: Mapping[str, str]) -> Endpoint:
         path = hosts[0].strip()
         return Endpoint(bind_host=path, dial_host=path, port=0, prefix=prefix, tls=tls)
     given = flag_value(argv, ("--port",)) or env.get(PORT_ENV) or str(DEFAULT_PORT)
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= 65535:  # noqa: PLR2004
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= 65535:  # noqa: PLR2004 - 16 bits
         raise ValueError(f"expected a port from 1 to 65535, got {given!r}")
     return Endpoint(bind_host=host, dial_host=_WILDCARDS.get(host, host), port=int(given), prefix=prefix, tls=tls)
 

@@ -50,6 +50,8 @@ async def probe(endpoint: Endpoint, *, timeout_s: float = PROBE_TIMEOUT_S) -> Pr
         return Probe(error=os.strerror(err.errno) if err.errno else str(err))
     except h11.RemoteProtocolError as err:
         return Probe(error=f"not HTTP: {err}")
+    except UnicodeError:
+        return Probe(error=f"{endpoint.dial_host!r} cannot be a host's name")
 
 
 async def watch(endpoint: Endpoint, report: Callable[[Event], None], *, interval_s: float = INTERVAL_S) -> None:

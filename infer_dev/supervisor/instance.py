@@ -299,7 +299,12 @@ class Instance:
         await process.sweep_group()
         ended = process.reap()
         self._process = None
-        self.post(Exited(self._explain(ended), clean=ended.ok, jitter=random.random()))  # noqa: S311 - no secret
+        failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)
+        try:
+            failure = self._explain(ended)
+        except Exception:  # owner: this instance; what cannot be explained has ended all the same
+            log.exception("instance=%s: its end could not be explained", self.spec.name)
+        self.post(Exited(failure, clean=ended.ok, jitter=random.random()))  # noqa: S311 - no secret
 
     def _explain(self, ended: Exit) -> Failure:
         lines, _ = logfile.tail(self.spec.command.log_file, CLASSIFY_LINES, since=self._log_start)

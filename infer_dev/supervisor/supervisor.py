@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
@@ -36,7 +37,7 @@ class UpResult:
 
 
 class Supervisor:
-    """The one owner of the set of instances. Requests that change the set are dealt with one after another."""
+    """The one owner of the set of instances. Requests that start anything are dealt with one after another."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -44,8 +45,8 @@ class Supervisor:
         self.sources: dict[str, Source] = {}
         self._instances: dict[str, Instance] = {}
         self._reconciling = asyncio.Lock()
-        self._starting = asyncio.Lock()  # no two starts look at a group at once
         self._leaving = asyncio.Event()
+        self._reload_wanted = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         self._left = asyncio.Event()
@@ -53,8 +54,10 @@ class Supervisor:
     async def run(self) -> None:
         """Run until `leave` is called; by then every instance is at rest."""
         async with asyncio.TaskGroup() as self._tasks:
+            reloading = self._tasks.create_task(self._reload_when_wanted())
             self._started.set()
             await self._leaving.wait()
+            reloading.cancel()
             async with self._reconciling:
                 await self._end(self._instances.values())
                 for name in list(self._instances):
@@ -92,12 +95,25 @@ class Supervisor:
         Raises:
             ConfigError, UnavailableError: nothing has been changed.
         """
-        async with self._reconciling:
+        async with self._changing():
             return await self._reconcile(source, plan or self._read(source), start_resting=True)
+
+    def want_reload(self) -> None:
+        """Have `reload` done soon; asked many times meanwhile, once more is enough."""
+        self._reload_wanted.set()
+
+    async def _reload_when_wanted(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            try:
+                await self.reload()
+            except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
+                log.exception("the reload failed")
 
     async def reload(self) -> None:
         """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
-        async with self._reconciling:
+        async with self._changing():
             for source in list(self.sources.values()):
                 try:
                     await self._reconcile(source, self._read(source), start_resting=False)
@@ -122,7 +138,7 @@ class Supervisor:
 
     async def start(self, names: Sequence[str]) -> None:
         """Start instances by hand, whatever `enabled` and `autostart` say."""
-        await self._begin(self._named(names), Start())
+        await self._begin(names, Start())
 
     async def stop(self, names: Sequence[str]) -> None:
         """Stop instances and wait until they are at rest."""
@@ -130,17 +146,24 @@ class Supervisor:
 
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
-        await self._begin(self._named(names), Restart())
+        await self._begin(names, Restart())
 
     def status(self, names: Sequence[str] = ()) -> list[Status]:
         """The instances in the order of their files, or those named."""
         return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
 
-    async def _begin(self, instances: Sequence[Instance], event: Start | Restart) -> None:
-        """Start or restart by hand, unless another member of the group is at work."""
-        async with self._starting:
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """One request at a time that starts anything, and none once the daemon leaves."""
+        self._refuse_if_leaving()
+        async with self._reconciling:
             self._refuse_if_leaving()
-            for instance in instances:
+            yield
+
+    async def _begin(self, names: Sequence[str], event: Start | Restart) -> None:
+        """Start or restart by hand, unless another member of the group is at work."""
+        async with self._changing():
+            for instance in self._named(names):
                 spec = instance.spec
                 if spec.group is not None and (other := self._busy_members(spec.group) - {spec.name}):
                     busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
@@ -166,12 +189,11 @@ class Supervisor:
 
     def _read(self, source: Source) -> Plan:
         # Importing what reads a file costs more than all else in the daemon's start (docs/dependencies.md).
-        from infer_dev.check.resolve import resolve  # noqa: PLC0415
+        from infer_dev.check.resolve import resolve  # noqa: PLC0415 - see above
 
         return resolve(source, self._around.environ)
 
     async def _reconcile(self, source: Source, plan: Plan, *, start_resting: bool) -> UpResult:
-        self._refuse_if_leaving()
         if not plan.enabled:
             return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
         old = {name: one.spec for name, one in self._instances.items() if one.spec.source == plan.source}
@@ -187,17 +209,17 @@ class Supervisor:
             if (spec.name in replaced and spec.name not in disabled)
             or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
         }
-        starting = {name for name in starting if not self._is_beaten(new[name], starting)}
+        beaten = {name for name in starting if self._is_beaten(new[name], starting)}
+        starting -= beaten
         freed = [self._instances[name] for name in {*changes.gone, *replaced, *disabled}]
         our_ports = {one.spec.endpoint.port for one in freed if one.is_running}
         refuse_obstacles(plan, starting, our_ports)
         await self._apply(plan, changes, freed)
         self.sources[plan.source] = source
-        async with self._starting:
-            self._refuse_if_leaving()  # it may have been asked to while the old ones ended
-            last_id = self.history.last_id
-            await self._tell_all((self._instances[name] for name in new if name in starting), Start())
-        waiting = [spec for spec in plan.specs if spec.starts_itself]
+        self._refuse_if_leaving()  # it may have been asked to while the old ones ended
+        last_id = self.history.last_id
+        await self._tell_all((self._instances[name] for name in new if name in starting), Start())
+        waiting = [spec for spec in plan.specs if spec.starts_itself and spec.name not in beaten]
         return UpResult(
             enabled=True,
             waiting=tuple(spec.name for spec in waiting),

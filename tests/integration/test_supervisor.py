@@ -521,7 +521,8 @@ async def test_members_of_a_group_never_run_together(rack: Rack) -> None:
     both = await asyncio.gather(rack.supervisor.start(["b"]), rack.supervisor.start(["a"]), return_exceptions=True)
     assert [type(one) for one in both] == [type(None), InstanceError]
     await rack.reaches("b", "ready")
-    await rack.supervisor.up(source)
+    again = await rack.supervisor.up(source)
+    assert again.waiting == (), "up does not wait for what it leaves stopped"
     assert (rack.one("a").state, rack.one("b").state) == ("stopped", "ready"), "up leaves the choice made by hand"
 
 
@@ -547,6 +548,20 @@ async def test_bad_file_changes_nothing(rack: Rack) -> None:
         await rack.supervisor.up(source)
     await rack.supervisor.reload()
     assert (rack.one("a").state, rack.one("a").pid) == ("ready", pid)
+
+
+async def test_storm_of_reloads_ends_with_the_last_file(rack: Rack) -> None:
+    port = rack.port()
+    await rack.up(f"[instance.a.server]\nport = {port}")
+    await rack.reaches("a", "ready")
+    for size in range(1, 60):
+        rack.write(f"[instance.a.server]\nport = {port}\nctx_size = {size}")
+        rack.supervisor.want_reload()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_S):
+        while "--ctx-size 59" not in rack.log("a") or rack.one("a").state != "ready":
+            await asyncio.sleep(0.01)
+    assert rack.states("a").count("stopping") < 59
 
 
 async def test_reload_takes_over_what_changed(rack: Rack) -> None:

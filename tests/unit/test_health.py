@@ -74,6 +74,11 @@ async def test_probe_of_a_closed_port_is_refused() -> None:
     assert "refused" in str(await health.probe(endpoint)).lower()
 
 
+async def test_probe_of_a_host_that_is_none_is_told() -> None:
+    answer = await health.probe(Endpoint(bind_host="a..b", dial_host="a..b", port=1))
+    assert "cannot be a host's name" in str(answer) or "not known" in str(answer)
+
+
 async def test_probe_of_dripping_bytes_ends_with_its_deadline() -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
