@@ -75,6 +75,13 @@ class ConfigError(InferDevError):
     http_status = 422
 
 
+class BundleError(InferDevError):
+    """An archive that cannot be installed, or a bundle that cannot be made."""
+
+    code = "bundle"
+    http_status = 422
+
+
 class UnavailableError(InferDevError):
     """Something needed is not there: the daemon, the server binary, a port."""
 
@@ -99,6 +106,7 @@ _BY_CODE: dict[str, type[InferDevError]] = {
         UsageError,
         NotFoundError,
         ConfigError,
+        BundleError,
         UnavailableError,
         TimedOutError,
     )
