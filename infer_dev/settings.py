@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 CONFIG_VAR = "AUTO_INFER_LLAMA_CPP_CONFIG"
 OVERRIDES_VAR = "AUTO_INFER_LLAMA_CPP_OVERRIDES"
+PKG_PATH_VAR = "AUTO_INFER_LLAMA_CPP_PKG_PATH"
 # The descriptor on which a daemon started by `up` says that it is ready.
 READY_FD_VAR = "INFER_DEV_READY_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
@@ -25,6 +26,7 @@ RUNTIME_MARK_VAR = "INFER_DEV_INSTANCE_RUNTIME"
 NOT_INHERITED_PREFIXES = ("LLAMA_ARG_", "AUTO_INFER_", "INFER_DEV_")
 NOT_INHERITED = ("LLAMA_API_KEY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
+CONTAINER_PREFIX = "/soft/app"
 BUNDLE_SERVER = "/soft/app/llama-cpp/bin/llama-server"
 WORKSPACE_SERVER = "/hard/volume/workspace/llama-cpp/build/bin/llama-server"
 SERVER_NAME = "llama-server"
@@ -54,3 +56,20 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:
 def socket_path(runtime: str) -> str:
     """The daemon's control socket in a runtime directory."""
     return os.path.join(runtime, SOCKET_NAME)
+
+
+def native_prefix(environ: Mapping[str, str] = os.environ) -> str:
+    """Where bundles go outside the container: `$XDG_DATA_HOME/infer-dev`, by default `~/.local/share/infer-dev`."""
+    data = environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(os.path.abspath(data), "infer-dev")
+
+
+def bundle_prefix(environ: Mapping[str, str] = os.environ) -> str:
+    """Where bundles go: `/soft/app` where that folder exists and this user can write it, else `native_prefix`."""
+    writable = os.access(CONTAINER_PREFIX, os.W_OK | os.X_OK) and os.path.isdir(CONTAINER_PREFIX)
+    return CONTAINER_PREFIX if writable else native_prefix(environ)
+
+
+def server_under(prefix: str) -> str:
+    """The path of an installed bundle's server."""
+    return os.path.join(prefix, "llama-cpp", "bin", SERVER_NAME)

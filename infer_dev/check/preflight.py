@@ -5,7 +5,7 @@ from collections.abc import Container, Sequence
 from infer_dev.errors import ConfigError, InferDevError, UnavailableError
 from infer_dev.host import logfile, ports
 from infer_dev.plan.conflicts import conflicts
-from infer_dev.plan.model import Plan, Spec
+from infer_dev.plan.model import Plan, Spec, Topic
 
 
 def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
@@ -14,9 +14,7 @@ def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
     Raises:
         ConfigError: names every conflict and its place.
     """
-    found = [
-        (f"{plan.places.get(name, plan.source)}: {what}", hint) for name, what, hint in conflicts(plan.specs, others)
-    ]
+    found = [(f"{plan.place(one.name, one.topic)}: {one.what}", one.hint) for one in conflicts(plan.specs, others)]
     _raise(ConfigError, plan, found)
 
 
@@ -37,13 +35,13 @@ def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[
     for spec in specs:
         port = spec.endpoint.port
         if port not in our_ports and not ports.is_free(spec.endpoint):
-            where = f"{plan.places[spec.name]}: port {port} is taken by {ports.holder_of(port)}"
+            where = f"{plan.place(spec.name, Topic.PORT)}: port {port} is taken by {ports.holder_of(port)}"
             taken.append((where, "give the instance another server.port, or end that program"))
     _raise(UnavailableError, plan, taken)
     logs = []
     for spec in specs:
         if reason := logfile.obstacle(spec.command.log_file):
-            where = f"{plan.places[spec.name]}: the log {spec.command.log_file} cannot be written: {reason}"
+            where = f"{plan.place(spec.name, Topic.LOG)}: the log {spec.command.log_file} cannot be written: {reason}"
             logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
     _raise(ConfigError, plan, logs)
 
@@ -52,5 +50,5 @@ def _raise(kind: type[InferDevError], plan: Plan, found: Sequence[tuple[str, str
     if len(found) == 1:
         raise kind(f"cannot start {found[0][0]}", hint=found[0][1])
     if found:
-        lines = [f"  {where} ({hint})" for where, hint in found]
+        lines = [f"  {where}: {hint}" for where, hint in found]
         raise kind("\n".join([f"cannot start {plan.source}: {len(found)} obstacles:", *lines]))

@@ -48,4 +48,5 @@ def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[Plan, 
 
 def _binary(file: ConfigFile, source: Source) -> str:
     folder = os.path.dirname(file.path)
-    return find_binary(file.master.llama_cpp_path, folder=folder, search_path=source.search_path)
+    place = file.place("master", "llama_cpp_path")
+    return find_binary(file.master.llama_cpp_path, folder=folder, search_path=source.search_path, place=place)

@@ -4,15 +4,17 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.progress import REFRESH_S, timed_out
-from infer_dev.cli.text import duration, sanitized
+from infer_dev.cli.text import duration, fitted, sanitized
 
+GAP = 2
 STYLES = {
     "ready": "green",
     "starting": "cyan",
@@ -35,7 +37,7 @@ def watch_live(
     with Live(console=console, auto_refresh=False) as live:
         while True:
             instances = daemon.get(status_target(names, log_line=True))["instances"]
-            live.update(progress_table(instances), refresh=True)
+            live.update(progress_table(instances, width=console.width), refresh=True)
             last = {str(one["name"]): str(one["state"]) for one in instances}
             if all(state in until for state in last.values()):
                 return last
@@ -44,13 +46,9 @@ def watch_live(
             time.sleep(REFRESH_S)
 
 
-def progress_table(instances: Sequence[Mapping[str, Any]]) -> Table:
-    """One row an instance. Any: JSON."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+def progress_table(instances: Sequence[Mapping[str, Any]], *, width: int) -> Table:
+    """One row an instance, in at most `width` cells. Any: JSON."""
+    rows = []
     for one in instances:
         state = str(one["state"])
         seconds = one["ready_after_s"] if state == "ready" else one["state_s"]
@@ -61,10 +59,15 @@ def progress_table(instances: Sequence[Mapping[str, Any]]) -> Table:
             about = f"{one['cause']}: {one['detail']}"
         else:
             about = one["log_line"]
+        rows.append((str(one["name"]), state, took, sanitized(about, terminal=True)))
+    needed = [max(cell_len(cells[index]) for cells in rows) for index in range(4)]
+    table = Table.grid(padding=(0, GAP))
+    justify: tuple[JustifyMethod, ...] = ("left", "left", "right", "left")
+    # The last log line is cut first, then the name; every width is given, or rich would drop whole columns.
+    for side, column_width in zip(justify, fitted(needed, width - GAP * 3, ((3, 20), (0, 12))), strict=True):
+        table.add_column(no_wrap=True, overflow="ellipsis", justify=side, width=column_width)
+    for name, state, took, about in rows:
         table.add_row(
-            Text(str(one["name"]), style="bold"),
-            Text(state, style=STYLES.get(state, "")),
-            took,
-            Text(sanitized(about, terminal=True), style="dim"),
+            Text(name, style="bold"), Text(state, style=STYLES.get(state, "")), took, Text(about, style="dim")
         )
     return table

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
 from importlib import import_module
 
 from infer_dev import __version__
 from infer_dev.cli.commands import COMMANDS, overview
-from infer_dev.errors import EXIT_OK, EXIT_USAGE, InferDevError
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, InferDevError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (`infer-dev logs x | head`); keep the interpreter from complaining at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
+    except OSError as err:
+        if err.errno != errno.ENOSPC:
+            raise
+        print(f"infer-dev: cannot write the output: {err.strerror}", file=sys.stderr)
+        return EXIT_FAILED
     return status
 
 
@@ -54,6 +60,7 @@ def run() -> NoReturn:
 
     What that would do is done here: output is flushed, and what others registered with `atexit` is run.
     """
+    _open_what_is_closed()
     status = main()
     try:
         sys.stdout.flush()
@@ -62,6 +69,16 @@ def run() -> NoReturn:
         status = status or EXIT_PIPE
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no public name for it
     os._exit(status)
+
+
+def _open_what_is_closed() -> None:
+    """Give a call with closed streams (`>&-`) /dev/null instead.
+
+    Python sets them to None, and their numbers would go to the next files opened.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
 
 
 def _dispatch(args: list[str]) -> int:

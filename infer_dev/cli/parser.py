@@ -11,7 +11,10 @@ from infer_dev.cli.main import run_command
 from infer_dev.errors import InferDevError
 
 
-@click.group(help="Runs several llama.cpp servers from one TOML file and keeps them alive.")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Runs several llama.cpp servers from one TOML file and keeps them alive.",
+)
 @click.version_option(package_name="infer-dev", prog_name="infer-dev", message="%(prog)s %(version)s")
 def cli() -> None: ...
 
@@ -38,13 +41,15 @@ def _complete_names(_: click.Context, __: click.Parameter, incomplete: str) -> l
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-_names = click.argument("names", metavar="NAME…", nargs=-1, shell_complete=_complete_names)
+_names = click.argument("names", metavar="[NAME…]", nargs=-1, shell_complete=_complete_names)
 _names_required = click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=_complete_names)
 _name = click.argument("name", shell_complete=_complete_names)
-_config = click.argument("config", required=False, type=click.Path())
+_config = click.argument("config", metavar="[FILE]", required=False, type=click.Path())
 _json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _no_wait = click.option("--no-wait", is_flag=True, help="do not wait until it serves")
-_timeout = click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="wait this many seconds at most")
+_timeout = click.option(
+    "--timeout", "timeout_s", metavar="SECONDS", type=click.FloatRange(min=0), help="wait no longer than this"
+)
 
 
 @cli.command(help=COMMANDS["up"].help)
@@ -94,14 +99,14 @@ def restart(names: tuple[str, ...], *, no_wait: bool, timeout_s: float | None) -
 @cli.command(help=COMMANDS["logs"].help)
 @_name
 @click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")
-@click.option("-n", "--tail", type=click.IntRange(min=0), help="only the last N lines")
+@click.option("-n", "--tail", metavar="N", type=click.IntRange(min=0), help="only the last N lines")
 def logs(name: str, *, follow: bool, tail: int | None) -> int:
     return run_command("logs", name, follow=follow, tail=tail)
 
 
 @cli.command(help=COMMANDS["events"].help)
 @click.option("-f", "--follow", is_flag=True, help="go on with what happens from now on")
-@click.option("-n", "--tail", type=click.IntRange(min=0), help="only the last N")
+@click.option("-n", "--tail", metavar="N", type=click.IntRange(min=0), help="only the last N")
 @_json
 def events(*, follow: bool, tail: int | None, as_json: bool) -> int:
     return run_command("events", follow=follow, tail=tail, as_json=as_json)

@@ -14,5 +14,5 @@ def config_path(given: str | None) -> str:
     """
     path = given or os.environ.get(CONFIG_VAR)
     if not path:
-        raise UsageError("cannot tell which file: none is named", hint=f"infer-dev up FILE, or set {CONFIG_VAR}")
+        raise UsageError("cannot tell which file: none is named", hint=f"name one, or set {CONFIG_VAR}")
     return path

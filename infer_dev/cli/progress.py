@@ -6,7 +6,7 @@ import sys
 import time
 
 from infer_dev.api.client import DaemonClient, status_target
-from infer_dev.cli.text import duration, sanitized
+from infer_dev.cli.text import duration, is_terminal, sanitized
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, TimedOutError
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def wait_until_settled(
     Raises:
         TimedOutError: the deadline came first; the instances go on.
     """
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         from infer_dev.cli.live import watch_live  # noqa: PLC0415 - rich, on a terminal only
 
         last = watch_live(daemon, list(states), until=SETTLED, deadline=deadline)
@@ -113,7 +113,7 @@ def failure_report(instances: Collection[Mapping[str, Any]]) -> str:
 
     parts = []
     for one in instances:
-        lines = [f"{one['name']} is {one['state']}" + (f": {one['cause']}: {one['detail']}" if one["cause"] else "")]
+        lines = [f"{one['name']} {one['state']}" + (f": {one['cause']}: {one['detail']}" if one["cause"] else "")]
         lines += [f"    {sanitized(line, terminal=True)}" for line in one["log_tail"]]
         if one["cause"]:
             lines.append(f"  hint: {NEXT_STEP.get(Cause(one['cause']), 'read the log')}")

@@ -9,7 +9,7 @@ import time
 from infer_dev.api.client import status_target
 from infer_dev.cli.launch import client
 from infer_dev.cli.progress import failure_report
-from infer_dev.cli.text import columns, duration, size
+from infer_dev.cli.text import columns, duration, is_terminal, size
 from infer_dev.errors import EXIT_FAILED, EXIT_OK
 
 TYPE_CHECKING = False
@@ -26,7 +26,8 @@ def status(*names: str, as_json: bool = False, watch: bool = False) -> int:
     """Show the instances; exit status 1 if one of those shown has failed."""
     daemon = client()
     target = status_target(names)
-    if watch and sys.stdout.isatty():
+    terminal = is_terminal(sys.stdout)
+    if watch and terminal and not as_json:
         from infer_dev.cli.table import watch_table  # noqa: PLC0415 - rich, on a terminal only
 
         return watch_table(lambda: daemon.get(target)["instances"], every_s=WATCH_S)
@@ -35,7 +36,7 @@ def status(*names: str, as_json: bool = False, watch: bool = False) -> int:
         instances = answer["instances"]
         if as_json:
             print(json.dumps(answer, ensure_ascii=False, indent=None if watch else 2), flush=True)
-        elif sys.stdout.isatty():
+        elif terminal:
             from infer_dev.cli.table import print_table  # noqa: PLC0415 - rich, on a terminal only
 
             print_table(instances)

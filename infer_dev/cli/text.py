@@ -1,8 +1,22 @@
 """Text from logs, made safe and fit for a terminal."""
 
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
 # Control characters apart from tab and line feed, and the C1 range: with them a log could move the cursor,
 # change colours, set the title, or answer in the user's place.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is a terminal that can move its cursor; one that cannot gets plain lines, as a file does."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def sanitized(text: str, *, terminal: bool) -> str:
@@ -33,6 +47,23 @@ def size(count: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def fitted(widths: Sequence[int], available: int, floors: Sequence[tuple[int, int]]) -> list[int]:
+    """Column widths that fit into `available` cells: taken from the columns in `floors`, one after another.
+
+    Args:
+        widths: what each column would need, in cells.
+        available: what all may have together, without the gaps between them.
+        floors: column index and the width below which it is not cut at that turn.
+    """
+    fit = list(widths)
+    for index, floor in floors:
+        excess = sum(fit) - available
+        if excess <= 0:
+            break
+        fit[index] = max(min(floor, fit[index]), fit[index] - excess)
+    return fit
 
 
 def columns(rows: list[list[str]]) -> str:

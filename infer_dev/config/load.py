@@ -19,25 +19,29 @@ MAX_FILE_BYTES = 4 * 1024 * 1024  # far above any real file; a model given by mi
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A checked configuration file. `text` and `overrides` (Any: JSON) are kept to name places in errors."""
+    """A checked configuration file. The last three (Any: JSON) are kept to name places in errors."""
 
     path: str
     master: MasterTable
     instances: tuple[Instance, ...]
     text: str = field(repr=False, default="")
-    overrides: Mapping[str, Any] = field(repr=False, default_factory=dict)  # Any: a JSON document
+    document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    overrides: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def place(self, *keys: str) -> str:
         """`FILE:LINE: dotted.key`, or the overrides variable where the value came from there."""
         return _place(self.path, self.text, self.overrides, keys)
 
-    def place_of_argument(self, name: str, key: str) -> str:
-        """The place of a `server` key of an instance: its own, or that of the default it inherits."""
-        own = ("instance", name, "server", key)
-        return self.place(*own) if self._has(*own) else self.place("instance", "server", key)
+    def place_of(self, name: str, table: str, *keys: str) -> str:
+        """The place of the first of `keys` that an instance has in `table`, its own or by default; else its own."""
+        for key in keys:
+            for path in (("instance", name, table, key), ("instance", table, key)):
+                if self._has(*path):
+                    return self.place(*path)
+        return self.place("instance", name)
 
     def _has(self, *keys: str) -> bool:
-        node: object = merge_tables(tomllib.loads(self.text), self.overrides)
+        node: object = self.document
         for key in keys:
             if not isinstance(node, dict) or key not in node:
                 return False
@@ -70,7 +74,7 @@ def load(path: str, overrides: str | None = None) -> ConfigFile:
     if findings:
         raise _config_error(path, text, over, findings)
     assert isinstance(master, MasterTable)  # noqa: S101 - None only with findings
-    return ConfigFile(path, master, tuple(instances), text, over)
+    return ConfigFile(path, master, tuple(instances), text, document, over)
 
 
 def _read(path: str) -> str:
@@ -122,6 +126,7 @@ def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[st
 
 
 def _config_error(path: str, text: str, overrides: Mapping[str, Any], findings: Sequence[Finding]) -> ConfigError:
+    findings = sorted(findings, key=lambda finding: line_of(text, finding.keys) or 0)  # as one goes through a file
     told = [f"{_place(path, text, overrides, finding.keys)}: {finding.message}" for finding in findings]
     if len(findings) == 1:
         return ConfigError(f"cannot use {told[0]}", hint=findings[0].hint)

@@ -10,13 +10,21 @@ from infer_dev.settings import BUNDLE_SERVER, SERVER_NAME, WORKSPACE_SERVER
 USUAL_PLACES = (BUNDLE_SERVER, WORKSPACE_SERVER)
 
 
-def find_binary(configured: str, *, folder: str, search_path: str, usual_places: Sequence[str] = USUAL_PLACES) -> str:
+def find_binary(
+    configured: str,
+    *,
+    folder: str,
+    search_path: str,
+    place: str = "master.llama_cpp_path",
+    usual_places: Sequence[str] = USUAL_PLACES,
+) -> str:
     """The absolute path of the llama-server to run.
 
     Args:
         configured: `[master].llama_cpp_path`; if not empty, the only candidate.
         folder: a relative `configured` counts from here.
         search_path: the `PATH` to look in.
+        place: where `configured` stands, for the message.
         usual_places: tried in order before `search_path`.
 
     Raises:
@@ -26,7 +34,7 @@ def find_binary(configured: str, *, folder: str, search_path: str, usual_places:
         path = os.path.normpath(os.path.join(folder, configured))
         if reason := rejection(path):
             raise UnavailableError(
-                f"cannot find llama-server: master.llama_cpp_path = {path}: {reason}",
+                f"cannot find llama-server: {place} = {path}: {reason}",
                 hint="correct the path, or leave it empty to have the usual places searched",
             )
         return path

@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import fields
 
 from infer_dev.config.load import ConfigFile
 from infer_dev.config.schema import ControlTable
@@ -16,7 +17,7 @@ from infer_dev.plan.argv import (
     model_of,
     server_argv,
 )
-from infer_dev.plan.model import Command, Plan, Policy, Spec
+from infer_dev.plan.model import Command, Plan, Policy, Spec, Topic
 
 
 def build_plan(file: ConfigFile, binary: str, environ: Mapping[str, str]) -> Plan:
@@ -36,7 +37,7 @@ def build_plan(file: ConfigFile, binary: str, environ: Mapping[str, str]) -> Pla
         enabled=file.master.enable,
         binary=binary,
         specs=specs,
-        places={spec.name: file.place("instance", spec.name) for spec in specs},
+        places={spec.name: _places(file, spec.name) for spec in specs},
     )
 
 
@@ -60,6 +61,15 @@ def instance_env(control: ControlTable, binary: str, environ: Mapping[str, str])
     return env
 
 
+def _places(file: ConfigFile, name: str) -> dict[Topic, str]:
+    return {
+        Topic.INSTANCE: file.place("instance", name),
+        Topic.PORT: file.place_of(name, "server", "port", "host"),
+        Topic.LOG: file.place_of(name, "control", "log_file", "log_dir"),
+        Topic.GROUP: file.place_of(name, "control", "group"),
+    }
+
+
 def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[str, str]) -> Spec:
     control, name = instance.control, instance.name
     folder = posixpath.dirname(file.path)
@@ -68,7 +78,7 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
     try:
         endpoint = endpoint_of(argv, env)
     except ValueError as err:
-        place = file.place_of_argument(name, "port")
+        place = file.place_of(name, "server", "port")
         raise ConfigError(f"cannot use {place}: {err}", hint="give each instance a free port") from err
     if flag_value(argv, ("--port",)) is None and not endpoint.is_unix:
         env.setdefault(PORT_ENV, str(DEFAULT_PORT))  # builds differ in their own default
@@ -83,15 +93,7 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
             log_file=posixpath.normpath(posixpath.join(folder, log_file)),
         ),
         endpoint=endpoint,
-        policy=Policy(
-            restart=control.restart,
-            max_restarts=control.max_restarts,
-            restart_window_s=control.restart_window_s,
-            backoff_s=control.backoff_s,
-            backoff_max_s=control.backoff_max_s,
-            ready_timeout_s=control.ready_timeout_s,
-            stop_timeout_s=control.stop_timeout_s,
-        ),
+        policy=Policy(**{field.name: getattr(control, field.name) for field in fields(Policy)}),
         model=model_of(argv),
         alias=flag_value(argv, ALIAS_FLAGS),
         gpu_ids=control.gpu_ids,

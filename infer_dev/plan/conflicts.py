@@ -1,54 +1,67 @@
 """What cannot run side by side: two instances on one port, two writers of one log, a group that starts twice."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from infer_dev.plan.argv import names_a_model
-from infer_dev.plan.model import Endpoint, Spec
+from infer_dev.plan.model import Endpoint, Spec, Topic
 
 _ANY_IPV4 = ("0.0.0.0", "*")  # noqa: S104 - compared, not bound
 
 
-def conflicts(specs: Sequence[Spec], others: Sequence[Spec] = ()) -> Iterator[tuple[str, str, str]]:
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why an instance cannot be accepted: what of it is at fault, what is wrong, what to do."""
+
+    name: str
+    topic: Topic
+    what: str
+    hint: str
+
+
+def conflicts(specs: Sequence[Spec], others: Sequence[Spec] = ()) -> Iterator[Conflict]:
     """Each reason why `specs` cannot be accepted beside `others` (specs of other files, already accepted).
 
-    Yields:
-        (name of the instance at fault, what is wrong, what to do). Disabled instances are left out: files keep
-        alternatives in them.
+    Disabled instances are left out: files keep alternatives in them.
     """
     active = [spec for spec in specs if spec.enabled]
     for spec in active:
         if not names_a_model(spec.command.argv, spec.command.env):
-            yield spec.name, "no model", "set server.model (or hf_repo, model_url, …)"
+            yield Conflict(spec.name, Topic.INSTANCE, "no model", "set server.model, hf_repo, model_url or the like")
     for spec in specs:
         for other in others:
             if spec.name == other.name:
-                yield spec.name, f"the name is taken by an instance of {other.source}", "rename one of the two"
+                what = f"the name is taken by an instance of {other.source}"
+                yield Conflict(spec.name, Topic.INSTANCE, what, "rename one of the two")
     foreign = [spec for spec in others if spec.enabled]
     pairs = [*combinations(active, 2), *((old, new) for new in active for old in foreign if old.name != new.name)]
     for first, second in pairs:
         yield from _pair(first, second)
 
 
-def _pair(first: Spec, second: Spec) -> Iterator[tuple[str, str, str]]:
+def _pair(first: Spec, second: Spec) -> Iterator[Conflict]:
     other = first.name if first.source == second.source else f"{first.name} of {first.source}"
     same_group = first.group is not None and first.group == second.group
     if not same_group and overlap(first.endpoint, second.endpoint):
         where = second.endpoint.bind_host if second.endpoint.is_unix else f"port {second.endpoint.port}"
-        yield (
+        yield Conflict(
             second.name,
+            Topic.PORT,
             f"{where} is also that of instance {other}",
             "give each its own port, or put both into one control.group if only one of them shall run at a time",
         )
     if same_group and first.starts_itself and second.starts_itself:
-        yield (
+        yield Conflict(
             second.name,
+            Topic.GROUP,
             f"starts by itself, as does {other} of the same group {second.group!r}",
             "set control.autostart = false on all members but one",
         )
     if first.command.log_file == second.command.log_file:
-        yield (
+        yield Conflict(
             second.name,
+            Topic.LOG,
             f"the log {second.command.log_file} is also that of instance {other}",
             "give each its own control.log_file, or set control.log_dir instead",
         )

@@ -2,6 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Topic(StrEnum):
+    """What of an instance a message may be about."""
+
+    INSTANCE = "instance"
+    PORT = "port"
+    LOG = "log"
+    GROUP = "group"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +113,16 @@ class Plan:
         enabled: `[master].enable`.
         binary: the llama-server of every spec.
         specs: in the file's order.
-        places: instance name → where it stands in the file, for messages.
+        places: instance name → where what of it stands in the file, for messages.
     """
 
     source: str
     enabled: bool
     binary: str
     specs: tuple[Spec, ...]
-    places: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Mapping[Topic, str]] = field(default_factory=dict)
+
+    def place(self, name: str, topic: Topic) -> str:
+        """`FILE:LINE: dotted.key` of what of an instance; names the instance even where a default is to blame."""
+        place = self.places.get(name, {}).get(topic, self.source)
+        return place if f"instance.{name}" in place or f'"{name}"' in place else f"{place}: instance {name}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from infer_dev.plan.model import Command, Endpoint, Plan, Policy, Spec
+from infer_dev.plan.model import Command, Endpoint, Plan, Policy, Spec, Topic
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:  # Any: a JSON document
@@ -20,8 +20,11 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:  # Any: a JSON document
     """
     try:
         specs = tuple(spec_from_json(spec) for spec in document["specs"])
-        return Plan(**{**document, "specs": specs})
-    except (KeyError, TypeError) as err:
+        places = {
+            name: {Topic(topic): place for topic, place in of.items()} for name, of in document["places"].items()
+        }
+        return Plan(**{**document, "specs": specs, "places": places})
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ValueError(f"not a plan of this version: {err}") from err
 
 

@@ -128,7 +128,10 @@ class Supervisor:
         """
         async with self._reconciling:
             if path not in self.sources:
-                raise NotFoundError(f"cannot take {path} down: it is not up", hint="see `infer-dev status`")
+                raise NotFoundError(
+                    f"cannot take {path} down: no such file is up",
+                    hint="see `infer-dev status`; to stop one instance: `infer-dev stop NAME`",
+                )
             names = [name for name, instance in self._instances.items() if instance.spec.source == path]
             await self._end(self._instances[name] for name in names)
             for name in names:

@@ -77,7 +77,7 @@ def test_up_shows_progress_live_then_why_one_failed(terminal: Terminal, rack: Pa
     screen = terminal.screen()
     assert "good  ready" in screen
     assert "http://127.0.0.1:" in screen
-    assert "bad is failed: model-not-found: exit status 1" in screen
+    assert "bad failed: model-not-found: exit status 1" in screen
     assert "hint: correct server.model" in screen
 
 
@@ -88,6 +88,26 @@ def test_status_table_fits_the_terminal(terminal: Terminal, rack: Path) -> None:
     good = next(line for line in lines if line.startswith("good"))
     assert "ready" in good
     assert "…" not in good
+
+
+def test_status_keeps_every_column_on_a_narrow_terminal(cli: Cli, rack: Path) -> None:
+    cli("up", rack)
+    script = f"script -qec 'stty cols 80; {sys.executable} -m infer_dev status' /dev/null"
+    env = {name: value for name, value in cli.env.items() if name != "COLUMNS"} | {"TERM": "xterm", "NO_COLOR": "1"}
+    shown = subprocess.run(
+        script, shell=True, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    ).stdout
+    assert all(header in shown for header in ("PID", "PORT", "UPTIME", "RESTARTS", "MODEL"))
+
+
+def test_dumb_terminal_gets_plain_lines(cli: Cli, rack: Path) -> None:
+    script = f"script -qec '{sys.executable} -m infer_dev up {rack}' /dev/null"
+    env = cli.env | {"TERM": "dumb"}
+    shown = subprocess.run(
+        script, shell=True, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    ).stdout
+    assert "good starting" in shown
+    assert "good ready after" in shown
 
 
 def test_status_watch_refreshes_until_interrupted(terminal: Terminal, cli: Cli, rack: Path) -> None:

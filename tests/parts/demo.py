@@ -32,17 +32,19 @@ def main() -> int:
     _say("(the model is random numbers; a real one makes sense)\n")
     _step([infer_dev, "status"], environ)
     port = instances[0]["port"]
-    _say(
-        f"""
-Go on:
-  .venv/bin/infer-dev status                 what runs
-  .venv/bin/infer-dev logs {instances[0]["name"]} -f            its log
-  .venv/bin/infer-dev restart {instances[0]["name"]}            another process
-  curl http://127.0.0.1:{port}/v1/models       the OpenAI-compatible API
-  $EDITOR {CONFIG}             then, with the export above: .venv/bin/infer-dev up {CONFIG}
-Stop:
-  make demo-stop"""
-    )
+    name = instances[0]["name"]
+    ways = {
+        ".venv/bin/infer-dev status": "what runs",
+        f".venv/bin/infer-dev logs {name} -f": "its log",
+        f".venv/bin/infer-dev restart {name}": "another process",
+        f"curl http://127.0.0.1:{port}/v1/models": "the OpenAI-compatible API",
+        f"$EDITOR {CONFIG}": "change it, then:",
+        f".venv/bin/infer-dev up {CONFIG}": "only what differs is restarted (with the export above, if one is shown)",
+    }
+    _say("\nGo on:")
+    for command, what in ways.items():
+        _say(f"  {command:<44}{what}")
+    _say("Stop:\n  make demo-stop")
     return 0
 
 

@@ -8,7 +8,7 @@ from infer_dev.config.load import load
 from infer_dev.config.schema import ControlTable
 from infer_dev.errors import ConfigError
 from infer_dev.plan.build import build_plan, instance_env
-from infer_dev.plan.model import Endpoint, Plan, Policy, Spec
+from infer_dev.plan.model import Endpoint, Plan, Policy, Spec, Topic
 from infer_dev.plan.serial import plan_from_json, plan_to_json
 
 BINARY = "/opt/llama/bin/llama-server"
@@ -46,7 +46,7 @@ extra_args = ["-ngl", "99"]
 """
     plan = plan_of(tmp_path, text, environ={"LD_LIBRARY_PATH": "/cuda/lib"})
     assert (plan.source, plan.enabled, plan.binary) == (f"{tmp_path}/x.toml", True, BINARY)
-    assert plan.places == {"glm": f"{tmp_path}/x.toml:9: instance.glm"}
+    assert plan.place("glm", Topic.INSTANCE) == f"{tmp_path}/x.toml:9: instance.glm"
     (glm,) = plan.specs
     assert " ".join(glm.command.argv) == (
         f"{BINARY} --jinja -ngl 99 --host 127.0.0.1 --metrics"
@@ -240,7 +240,7 @@ def test_port_from_overrides_is_told_at_the_variable(tmp_path):
 
 def test_overrides_show_in_the_places_of_a_plan(tmp_path):
     plan = plan_of(tmp_path, "", '{"instance": {"a": {"server": {}}}}')
-    assert plan.places == {"a": "AUTO_INFER_LLAMA_CPP_OVERRIDES: instance.a"}
+    assert plan.place("a", Topic.INSTANCE) == "AUTO_INFER_LLAMA_CPP_OVERRIDES: instance.a"
 
 
 def test_value_of_100_kb_reaches_the_command(tmp_path):

@@ -22,8 +22,8 @@ def instance(name: str, server: str = "", control: str = "", *, model: str = "mo
 
 def found(specs: tuple[Spec, ...], others: tuple[Spec, ...] = ()) -> list[tuple[str, str]]:
     told = list(conflicts(specs, others))
-    assert all(hint for _, _, hint in told)
-    return [(name, what) for name, what, _ in told]
+    assert all(one.hint for one in told)
+    return [(one.name, one.what) for one in told]
 
 
 def test_instances_apart_have_no_conflict(tmp_path):

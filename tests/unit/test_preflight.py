@@ -50,7 +50,7 @@ def test_one_conflict_is_told_with_place_and_hint(tmp_path):
     with pytest.raises(ConfigError) as caught:
         refuse_conflicts(plan_of(tmp_path, instance("a", 1) + instance("b", 1)), ())
     assert caught.value.message == (
-        f"cannot start {tmp_path}/x.toml:6: instance.b: port 1 is also that of instance a"
+        f"cannot start {tmp_path}/x.toml:10: instance.b.server.port: port 1 is also that of instance a"
     )
     assert "control.group" in caught.value.hint
     assert caught.value.exit_status == EXIT_CONFIG
@@ -62,8 +62,8 @@ def test_several_conflicts_are_told_with_place_and_hint(tmp_path):
         refuse_conflicts(plan_of(tmp_path, text), ())
     first, model, port = caught.value.message.splitlines()
     assert first == f"cannot start {tmp_path}/x.toml: 2 obstacles:"
-    assert model.startswith(f"  {tmp_path}/x.toml:11: instance.c: no model (set server.model")
-    assert port.startswith(f"  {tmp_path}/x.toml:6: instance.b: port 1 ")
+    assert model.startswith(f"  {tmp_path}/x.toml:11: instance.c: no model: set server.model")
+    assert port.startswith(f"  {tmp_path}/x.toml:10: instance.b.server.port: port 1 ")
 
 
 def test_conflict_with_another_file_is_refused(tmp_path):
@@ -80,7 +80,7 @@ def test_free_port_and_writable_log_pass(tmp_path, free_port):
 def test_port_of_another_program_is_told_with_its_pid(tmp_path, taken):
     with pytest.raises(UnavailableError) as caught:
         refuse_obstacles(plan_of(tmp_path, instance("a", taken)), {"a"}, ())
-    assert f"x.toml:1: instance.a: port {taken} is taken by " in caught.value.message
+    assert f"x.toml:5: instance.a.server.port: port {taken} is taken by " in caught.value.message
     assert f"(pid {os.getpid()})" in caught.value.message
     assert caught.value.exit_status == EXIT_UNAVAILABLE
     assert caught.value.hint
@@ -106,7 +106,7 @@ def test_log_that_cannot_be_written_is_told(tmp_path, free_port, log):
     with pytest.raises(ConfigError) as caught:
         refuse_obstacles(plan_of(tmp_path, instance("a", free_port(), f"log_file = '{log}'")), {"a"}, ())
     told, _, reason = caught.value.message.partition(" cannot be written: ")
-    assert told == f"cannot start {tmp_path}/x.toml:1: instance.a: the log {tmp_path}/{log}"
+    assert told == f"cannot start {tmp_path}/x.toml:2: instance.a.control.log_file: the log {tmp_path}/{log}"
     assert reason
     assert "control.log_dir" in caught.value.hint
 

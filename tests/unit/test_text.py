@@ -1,6 +1,6 @@
 import pytest
 
-from infer_dev.cli.text import columns, duration, sanitized, size
+from infer_dev.cli.text import columns, duration, fitted, sanitized, size
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,18 @@ def test_control_characters_never_reach_a_terminal() -> None:
 
 def test_columns_are_aligned() -> None:
     assert columns([["a", "bb"], ["ccc", "d"]]) == "a    bb\nccc  d"
+
+
+@pytest.mark.parametrize(
+    ("available", "widths"),
+    [
+        (100, [10, 20, 30]),
+        (60, [10, 20, 30]),
+        (50, [10, 20, 20]),
+        (35, [10, 10, 15]),
+        (22, [10, 4, 8]),
+        (5, [10, 4, 8]),
+    ],
+)
+def test_fitted_takes_from_the_columns_in_turn(available: int, widths: list[int]) -> None:
+    assert fitted([10, 20, 30], available, [(2, 15), (1, 4), (2, 8)]) == widths
