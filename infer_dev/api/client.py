@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 
 from infer_dev.errors import InferDevError, TimedOutError, UnavailableError, from_problem
 from infer_dev.settings import OVERRIDES_VAR, socket_path
@@ -55,7 +56,7 @@ class DaemonClient:
         return self._json("POST", target, body or {}, timeout_s)
 
     def stream(self, target: str, *, timeout_s: float | None = None) -> Iterator[bytes]:
-        """The pieces of a long answer as they come. `timeout_s` bounds each wait for more."""
+        """The pieces of a long answer as they come. `timeout_s` bounds the whole."""
         status, pieces = self._request("GET", target, None, timeout_s)
         if status != OK_STATUS:
             raise _problem(b"".join(pieces))
@@ -111,6 +112,7 @@ class DaemonClient:
     ) -> tuple[int, Iterator[bytes]]:
         """The status of the answer, and its body in pieces as they come."""
         data = json.dumps(body).encode() if body is not None else b""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         connection = self._connect(timeout_s)
         try:
             connection.sendall(
@@ -127,7 +129,7 @@ class DaemonClient:
         except BaseException:
             connection.close()
             raise
-        return status, _pieces(connection, rest)
+        return status, _pieces(connection, rest, deadline)
 
 
 def instance_target(name: str, action: str) -> str:
@@ -176,12 +178,16 @@ def _read_head(connection: socket.socket) -> tuple[int, bytes]:
     return int(words[1]), data[end + 4 :]
 
 
-def _pieces(connection: socket.socket, piece: bytes) -> Iterator[bytes]:
+def _pieces(connection: socket.socket, piece: bytes, deadline: float | None) -> Iterator[bytes]:
     with connection:
         try:
             if piece:
                 yield piece
-            while piece := connection.recv(READ_BYTES):
+            while True:
+                if deadline is not None:  # for the whole: what keeps the connection alive must not prolong it
+                    connection.settimeout(max(0.001, deadline - time.monotonic()))
+                if not (piece := connection.recv(READ_BYTES)):
+                    return
                 yield piece
         except TimeoutError as err:
             raise TimedOutError("cannot wait longer: the daemon sent nothing more") from err

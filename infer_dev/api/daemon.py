@@ -71,6 +71,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
         os.unlink(path)  # we hold the lock, so whoever made it is dead
     with _umask(0o177):
         server = await asyncio.start_unix_server(http.serve_connection, path, backlog=128)
+    ours = os.stat(path).st_ino
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(supervisor.run())
@@ -88,7 +89,8 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
         server.close()
         await http.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            if os.stat(path).st_ino == ours:  # else another daemon's, made since somebody removed ours
+                os.unlink(path)
         log.info("daemon pid=%d leaves", os.getpid())
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 import h11
 
@@ -19,7 +19,7 @@ from infer_dev.errors import InferDevError, NotFoundError, UsageError
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024  # a plan with long arguments, many times over
 MAX_HEAD_BYTES = 32 * 1024
 IDLE_TIMEOUT_S = 30.0
 READ_BYTES = 64 * 1024
@@ -143,6 +143,9 @@ class HttpServer:
                 connection.start_next_cycle()
         except (OSError, TimeoutError, h11.LocalProtocolError):
             pass  # the peer went away, or kept us waiting; nobody is left to tell
+        except asyncio.CancelledError:
+            # By `close`, the owner of these tasks. A peer that does not read must not keep the daemon.
+            writer.transport.abort()
         finally:
             self._open.discard(task)
             self._answering.discard(task)
@@ -178,7 +181,7 @@ class HttpServer:
         self._answering.add(task)
         response = await self._answer(head, body)
         try:
-            await _send(connection, writer, response)
+            await _send(connection, writer, response, reader=reader)
         finally:
             self._answering.discard(task)
             if not isinstance(response.body, bytes):
@@ -188,18 +191,18 @@ class HttpServer:
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     async def _answer(self, head: h11.Request, body: bytes) -> Response:
-        url = urlsplit(head.target.decode("ascii", errors="replace"))
+        path, _, arguments = head.target.decode("ascii", errors="replace").partition("?")
         method = head.method.decode("ascii")
         try:
             _refuse_large(body)
-            handler, matched = self._router.find(method, url.path)
-            query = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+            handler, matched = self._router.find(method, path)
+            query = {key: values[-1] for key, values in parse_qs(arguments, keep_blank_values=True).items()}
             headers = {key.decode("ascii"): value.decode("latin-1") for key, value in head.headers}
-            return await handler(Request(method, url.path, matched, query, headers, body))
+            return await handler(Request(method, path, matched, query, headers, body))
         except InferDevError as err:
             return problem_response(err)
         except Exception:  # owner: this server; a bug in one request must not end the daemon
-            log.exception("%s %s failed", method, url.path)
+            log.exception("%s %s failed", method, path)
             return problem_response(InferDevError("cannot answer: internal error", hint="see the daemon's log"))
 
 
@@ -236,8 +239,14 @@ async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> 
 
 
 async def _send(
-    connection: h11.Connection, writer: asyncio.StreamWriter, response: Response, *, close: bool = False
+    connection: h11.Connection,
+    writer: asyncio.StreamWriter,
+    response: Response,
+    *,
+    close: bool = False,
+    reader: asyncio.StreamReader | None = None,
 ) -> None:
+    """Send an answer; one that comes in pieces ends when the peer hangs up (`reader` tells), quiet or not."""
     headers = {"Content-Type": response.content_type, "Cache-Control": "no-store", **response.headers}
     if isinstance(response.body, bytes):
         headers["Content-Length"] = str(len(response.body))
@@ -249,6 +258,8 @@ async def _send(
         writer.write(connection.send(h11.Data(data=response.body)) or b"")
     else:
         async for piece in response.body:
+            if reader is not None and reader.at_eof():
+                raise ConnectionResetError("the peer went away")
             writer.write(connection.send(h11.Data(data=piece)) or b"")
             await writer.drain()
     writer.write(connection.send(h11.EndOfMessage()) or b"")

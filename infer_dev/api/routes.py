@@ -67,10 +67,18 @@ class Routes:
         return json_response(answer)
 
     async def down(self, request: Request) -> Response:
-        """Stop one file's instances, or everything; in the latter case the daemon leaves right after."""
-        config = request.json({"config": str | None})["config"]
-        names: Sequence[str]
-        if config is None:
+        """Stop one file's instances, or everything; in the latter case the daemon leaves right after.
+
+        With `unused` nothing is stopped: the daemon leaves if no file is up.
+        """
+        body = request.json({"config": str | None, "unused": bool | None})
+        config = body["config"]
+        names: Sequence[str] = ()
+        if body["unused"]:
+            await self._supervisor.leave_unused()
+            if self._supervisor.is_leaving:
+                await self._supervisor.wait_left()
+        elif config is None:
             names = [status.name for status in self._supervisor.status()]
             self._supervisor.leave()
             await self._supervisor.wait_left()
@@ -102,7 +110,7 @@ class Routes:
     async def events(self, request: Request) -> Response:
         """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?follow=0` ends with the latest."""
         given = request.headers.get("last-event-id") or request.query.get("after", "0")
-        if not given.isdigit():
+        if not (given.isascii() and given.isdigit()):
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
         history = self._supervisor.history
         if request.query.get("follow") == "0":
@@ -114,7 +122,7 @@ class Routes:
         """An instance's log as it stands in the file; `?tail=N` its last lines, `?follow=1` what comes as well."""
         status = self._supervisor.status([request.path["name"]])[0]
         tail = request.query.get("tail", "")
-        if tail and not tail.isdigit():
+        if tail and not (tail.isascii() and tail.isdigit()):
             raise UsageError(f"cannot read the request: tail: expected a number of lines, got {tail!r}")
         offset = logfile.offset_of_tail(status.log_file, int(tail)) if tail else 0
         follow = request.query.get("follow") == "1"

@@ -1,11 +1,11 @@
 """What stands in the way of a plan, all of it told before anything is started."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from infer_dev.errors import ConfigError, InferDevError, UnavailableError
 from infer_dev.host import logfile, ports
-from infer_dev.plan.conflicts import conflicts
-from infer_dev.plan.model import Plan, Spec, Topic
+from infer_dev.plan.conflicts import conflicts, overlap
+from infer_dev.plan.model import Endpoint, Plan, Spec, Topic
 
 
 def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
@@ -18,13 +18,13 @@ def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
     _raise(ConfigError, plan, found)
 
 
-def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[int]) -> None:
+def refuse_obstacles(plan: Plan, starting: Container[str], ours: Collection[Endpoint]) -> None:
     """Raise if the host does not let the instances in `starting` run.
 
     Args:
         plan: what shall run.
         starting: names of the instances that will get a new process.
-        our_ports: ports held by instances that will be stopped first.
+        ours: endpoints held by instances that will be stopped first.
 
     Raises:
         ConfigError: a log that cannot be written.
@@ -33,9 +33,8 @@ def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[
     specs = [spec for spec in plan.specs if spec.name in starting]
     taken = []
     for spec in specs:
-        port = spec.endpoint.port
-        if port not in our_ports and not ports.is_free(spec.endpoint):
-            where = f"{plan.place(spec.name, Topic.PORT)}: port {port} is taken by {ports.holder_of(port)}"
+        if not _is_ours(spec.endpoint, ours) and not ports.is_free(spec.endpoint):
+            where = f"{plan.place(spec.name, Topic.PORT)}: {ports.taken(spec.endpoint)}"
             taken.append((where, "give the instance another server.port, or end that program"))
     _raise(UnavailableError, plan, taken)
     logs = []
@@ -44,6 +43,11 @@ def refuse_obstacles(plan: Plan, starting: Container[str], our_ports: Container[
             where = f"{plan.place(spec.name, Topic.LOG)}: the log {spec.command.log_file} cannot be written: {reason}"
             logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
     _raise(ConfigError, plan, logs)
+
+
+def _is_ours(endpoint: Endpoint, ours: Collection[Endpoint]) -> bool:
+    """Whether what is in the way will be gone by then."""
+    return any(overlap(endpoint, one) for one in ours)
 
 
 def _raise(kind: type[InferDevError], plan: Plan, found: Sequence[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 
-from infer_dev.api.client import DaemonClient, instance_target
+from infer_dev.api.client import DaemonClient, instance_target, status_target
 from infer_dev.cli.launch import client
 from infer_dev.cli.progress import deadline_of, wait_until_settled
 from infer_dev.errors import EXIT_OK, InferDevError
@@ -21,7 +21,7 @@ def restart(*names: str, wait: bool = True, timeout_s: float | None = None) -> i
 def stop(*names: str) -> int:
     """Stop the named instances, all at once; returns when they are at rest."""
     daemon = client()
-    daemon.get(f"/status?name={','.join(names)}")  # an unknown name stops nothing
+    daemon.get(status_target(names))  # an unknown name stops nothing
     errors: list[InferDevError] = []
 
     def stop_one(name: str) -> None:

@@ -82,6 +82,9 @@ def _spawn_daemon(log: str) -> int:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
         )
+    except OSError as err:
+        os.close(reading)
+        raise UnavailableError(f"cannot start the daemon: {log}: {err.strerror}") from err
     finally:
         os.close(writing)
     return reading

@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 
 def logs(name: str, *, follow: bool = False, tail: int | None = None) -> int:
     """Print an instance's log as it stands in its file; on a terminal without control characters."""
+    print_pieces(client().stream(logs_target(name, tail=tail, follow=follow)))
+    return EXIT_OK
+
+
+def print_pieces(pieces: Iterable[bytes]) -> None:
+    """Print a log as its bytes come; a character cut in two by a piece's end is put together again."""
     terminal = sys.stdout.isatty()
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for piece in client().stream(logs_target(name, tail=tail, follow=follow)):
+    for piece in pieces:
         if terminal:
             sys.stdout.write(sanitized(decoder.decode(piece), terminal=True))
             sys.stdout.flush()
         else:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
-    return EXIT_OK
 
 
 def events(*, follow: bool = False, tail: int | None = None, as_json: bool = False) -> int:

@@ -7,7 +7,7 @@ import time
 
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.text import duration, is_terminal, sanitized
-from infer_dev.errors import EXIT_FAILED, EXIT_OK, TimedOutError
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, NotFoundError, TimedOutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ def wait_until_settled(
     Raises:
         TimedOutError: the deadline came first; the instances go on.
     """
+    try:
+        return _watch_until_settled(daemon, states, after_id=after_id, deadline=deadline)
+    except NotFoundError as err:
+        print(f"{err.message}: it was taken down meanwhile", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _watch_until_settled(
+    daemon: DaemonClient, states: Mapping[str, str], *, after_id: int, deadline: float | None
+) -> int:
     if is_terminal(sys.stderr):
         from infer_dev.cli.live import watch_live  # noqa: PLC0415 - rich, on a terminal only
 

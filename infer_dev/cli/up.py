@@ -49,7 +49,7 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
         return EXIT_OK
     status = wait_until_settled(daemon, result["states"], after_id=result["last_id"], deadline=deadline)
     if result["attached"]:
-        return _stay_with(daemon, result["attached"]) or status
+        return _stay_with(daemon, result["attached"], after_id=result["last_id"]) or status
     return status
 
 
@@ -78,8 +78,10 @@ def down(config: str | None = None) -> int:
 
 
 def _leave(daemon: DaemonClient) -> None:
-    """Let a daemon go that was started for nothing."""
-    _wait_for_end(daemon.post("/down")["pid"])
+    """Let a daemon go that was started for nothing, unless somebody else uses it by now."""
+    answer = daemon.post("/down", {"unused": True})
+    if answer["left"]:
+        _wait_for_end(answer["pid"])
 
 
 def _wait_for_end(pid: int) -> None:
@@ -95,7 +97,7 @@ def _wait_for_end(pid: int) -> None:
         os.close(fd)
 
 
-def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
+def _stay_with(daemon: DaemonClient, names: list[str], *, after_id: int) -> int:
     """Print the logs of instances until they end. Ctrl-C stops them; a second one leaves them to the daemon."""
     import threading  # noqa: PLC0415 - only while attached
 
@@ -109,7 +111,7 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
     try:
         for name in names:
             print(f"{name} is attached: its log follows, Ctrl-C stops it", file=sys.stderr, flush=True)
-        last = follow_states(daemon, ending, until=("stopped", "failed", "disabled"))
+        last = follow_states(daemon, ending, until=("stopped", "failed", "disabled"), after_id=after_id)
     except KeyboardInterrupt:
         for name in names:
             daemon.post(instance_target(name, "stop"))
@@ -119,11 +121,9 @@ def _stay_with(daemon: DaemonClient, names: list[str]) -> int:
 
 def _print_log(daemon: DaemonClient, name: str) -> None:
     from infer_dev.api.client import logs_target  # noqa: PLC0415 - only while attached
-    from infer_dev.cli.text import sanitized  # noqa: PLC0415 - only while attached
+    from infer_dev.cli.logs import print_pieces  # noqa: PLC0415 - only while attached
 
     try:
-        for piece in daemon.stream(logs_target(name, tail=0, follow=True)):
-            sys.stdout.write(sanitized(piece.decode(errors="replace"), terminal=sys.stdout.isatty()))
-            sys.stdout.flush()
-    except InferDevError:
-        return  # the daemon went away; the main thread tells
+        print_pieces(daemon.stream(logs_target(name, tail=0, follow=True)))
+    except (InferDevError, OSError):
+        return  # the daemon went away, as the main thread tells; or nobody reads any more

@@ -1,7 +1,9 @@
 """An instance's log: opened for its process to write, read from its end."""
 
 import asyncio
+import errno
 import os
+import stat
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -16,10 +18,17 @@ def open_log(path: str) -> int:
     """A descriptor that appends to `path`; folders that are missing are made.
 
     Raises:
-        OSError: the folder or the file cannot be written.
+        OSError: the folder or the file cannot be written, or what is there is no file.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, LOG_MODE)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    fd = os.open(path, flags | os.O_NONBLOCK, LOG_MODE)  # opening a pipe that nobody reads would block
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "Not a file", path)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def write_start_line(fd: int, version: str, argv: Sequence[str]) -> None:
@@ -105,7 +114,7 @@ def offset_of_tail(path: str, lines: int) -> int:
 
 
 async def read_on(path: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
-    """The log's bytes from `offset` on, in blocks; with `follow` also those still to come.
+    """The log's bytes from `offset` on, in blocks; with `follow` also those still to come, and b"" in quiet times.
 
     A log that is truncated or replaced from outside is read from its new beginning.
     """
@@ -118,6 +127,7 @@ async def read_on(path: str, offset: int, *, follow: bool) -> AsyncIterator[byte
                 except OSError:
                     if not follow:
                         return
+                    yield b""
                     await asyncio.sleep(FOLLOW_POLL_S)
                     continue
             file.seek(offset)
@@ -127,6 +137,7 @@ async def read_on(path: str, offset: int, *, follow: bool) -> AsyncIterator[byte
                 continue
             if not follow:
                 return
+            yield b""
             await asyncio.sleep(FOLLOW_POLL_S)
             size = os.fstat(file.fileno()).st_size
             if size < offset:

@@ -1,7 +1,10 @@
 """Whether a TCP port can be listened on, and who has it if not."""
 
+import contextlib
 import errno
+import os
 import socket
+import stat
 
 from infer_dev.plan.model import Endpoint
 
@@ -13,7 +16,7 @@ def is_free(endpoint: Endpoint) -> bool:
     is not of this host counts as free: the server's own message about it is the better one.
     """
     if endpoint.is_unix:
-        return True
+        return not _answers(endpoint.dial_host)
     try:
         found = socket.getaddrinfo(
             endpoint.bind_host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -28,6 +31,35 @@ def is_free(endpoint: Endpoint) -> bool:
                 probe.listen(1)
         except OSError as err:
             return err.errno != errno.EADDRINUSE
+    return True
+
+
+def taken(endpoint: Endpoint) -> str:
+    """That `endpoint` is taken, and by whom."""
+    if endpoint.is_unix:
+        return f"the socket {endpoint.dial_host} is taken by another program"
+    return f"port {endpoint.port} is taken by {holder_of(endpoint.port)}"
+
+
+def remove_stale_socket(endpoint: Endpoint) -> None:
+    """Remove the unix socket that a killed server left: nobody listens on it, and nobody else could."""
+    path = endpoint.dial_host
+    if endpoint.is_unix and not _answers(path):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on the unix socket at `path`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:  # its queue is full
+            return True
+        except OSError:
+            return False
     return True
 
 

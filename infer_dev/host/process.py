@@ -82,7 +82,13 @@ class Process:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         asked = False
-        while group_members(self.pid):
+        while True:
+            try:
+                if not group_members(self.pid):
+                    return
+            except OSError:  # no descriptor left to look with: end unseen what may be there
+                self.kill()
+                return
             if not asked:
                 self.terminate()
                 asked = True

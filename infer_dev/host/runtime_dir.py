@@ -24,6 +24,8 @@ def make_runtime_dir(path: str) -> None:
         raise UnavailableError(f"cannot make the runtime directory {path}: {err.strerror}", hint=_HINT) from err
     if not stat.S_ISDIR(found.st_mode):
         raise UnavailableError(f"cannot use the runtime directory {path}: it is no folder", hint=_HINT)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UnavailableError(f"cannot use the runtime directory {path}: this user cannot write it", hint=_HINT)
     if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
         raise UnavailableError(
             f"cannot use the runtime directory {path}: others can write it (owner {found.st_uid}, "
@@ -62,6 +64,7 @@ class Lock:
         """Remove the lock file, then let go of it: who waits for it sees a new file or none."""
         if self._fd is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+                if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:  # else another daemon's, made since
+                    os.unlink(self._path)
             os.close(self._fd)
             self._fd = None

@@ -16,6 +16,7 @@ DEFAULT_HOST = "127.0.0.1"
 PORT_ENV = "LLAMA_ARG_PORT"
 HOST_ENV = "LLAMA_ARG_HOST"
 PREFIX_ENV = "LLAMA_ARG_API_PREFIX"
+API_KEY_ENV = "LLAMA_API_KEY"
 
 MODEL_FLAGS = ("--model", "-m")
 ALIAS_FLAGS = ("--alias", "-a")
@@ -98,13 +99,16 @@ def endpoint_of(argv: Sequence[str], env: Mapping[str, str]) -> Endpoint:
     host = next((item.strip() for item in hosts if not item.strip().endswith(".sock")), None)
     prefix = (flag_value(argv, ("--api-prefix",)) or env.get(PREFIX_ENV, "")).rstrip("/")
     tls = "--ssl-cert-file" in argv and "--ssl-key-file" in argv
+    keys = flag_value(argv, ("--api-key",)) or env.get(API_KEY_ENV, "")
+    api_key = keys.split(",")[0] if prefix and keys else None
     if host is None:
         path = hosts[0].strip()
-        return Endpoint(bind_host=path, dial_host=path, port=0, prefix=prefix, tls=tls)
+        return Endpoint(bind_host=path, dial_host=path, port=0, prefix=prefix, tls=tls, api_key=api_key)
     given = flag_value(argv, ("--port",)) or env.get(PORT_ENV) or str(DEFAULT_PORT)
     if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= 65535:  # noqa: PLR2004 - 16 bits
         raise ValueError(f"expected a port from 1 to 65535, got {given!r}")
-    return Endpoint(bind_host=host, dial_host=_WILDCARDS.get(host, host), port=int(given), prefix=prefix, tls=tls)
+    dial_host = _WILDCARDS.get(host, host)
+    return Endpoint(bind_host=host, dial_host=dial_host, port=int(given), prefix=prefix, tls=tls, api_key=api_key)
 
 
 def redacted(argv: Sequence[str]) -> list[str]:

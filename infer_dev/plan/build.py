@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from infer_dev.config.load import ConfigFile
 from infer_dev.config.schema import ControlTable
@@ -82,6 +82,9 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
         raise ConfigError(f"cannot use {place}: {err}", hint="give each instance a free port") from err
     if flag_value(argv, ("--port",)) is None and not endpoint.is_unix:
         env.setdefault(PORT_ENV, str(DEFAULT_PORT))  # builds differ in their own default
+    cwd = posixpath.normpath(posixpath.join(folder, control.cwd or ""))
+    if endpoint.is_unix:  # the server binds it in its own folder, we dial from ours
+        endpoint = replace(endpoint, dial_host=posixpath.join(cwd, endpoint.dial_host))
     log_file = control.log_file or posixpath.join(control.log_dir, f"llama-server-{name}.log")
     return Spec(
         name=name,
@@ -89,7 +92,7 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
         command=Command(
             argv=(binary, *argv),
             env=env,
-            cwd=posixpath.normpath(posixpath.join(folder, control.cwd or "")),
+            cwd=cwd,
             log_file=posixpath.normpath(posixpath.join(folder, log_file)),
         ),
         endpoint=endpoint,

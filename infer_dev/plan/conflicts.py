@@ -73,7 +73,7 @@ def overlap(one: Endpoint, two: Endpoint) -> bool:
     A wildcard clashes with every address of its port; `::` takes IPv4 too, as Linux binds it by default.
     """
     if one.is_unix or two.is_unix:
-        return one.bind_host == two.bind_host
+        return one.dial_host == two.dial_host
     if one.port != two.port:
         return False
     hosts = (one.bind_host, two.bind_host)

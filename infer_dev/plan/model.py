@@ -39,6 +39,7 @@ class Endpoint:
         port: TCP port; 0 for a unix socket.
         prefix: what `--api-prefix` puts in front of every path, or "".
         tls: the server speaks HTTPS.
+        api_key: what a probe has to send along; only with a prefix does `/health` ask for it.
     """
 
     bind_host: str
@@ -46,6 +47,10 @@ class Endpoint:
     port: int
     prefix: str = ""
     tls: bool = False
+    api_key: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.dial_host if self.is_unix else f"{self.bind_host}:{self.port}"
 
     @property
     def is_unix(self) -> bool:

@@ -1,6 +1,7 @@
 """Asks a llama-server over HTTP whether it serves.
 
-`/health` is 503 while the model loads, then 200; it needs no API key and does not wake a sleeping server.
+`/health` is 503 while the model loads, then 200; it does not wake a sleeping server. It needs no API key, unless the
+API has a prefix.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import h11
 
@@ -50,6 +52,8 @@ async def probe(endpoint: Endpoint, *, timeout_s: float = PROBE_TIMEOUT_S) -> Pr
         return Probe(error=os.strerror(err.errno) if err.errno else str(err))
     except h11.RemoteProtocolError as err:
         return Probe(error=f"not HTTP: {err}")
+    except h11.LocalProtocolError as err:
+        return Probe(error=f"cannot ask {endpoint.prefix}/health: {err}")
     except UnicodeError:
         return Probe(error=f"{endpoint.dial_host!r} cannot be a host's name")
 
@@ -92,7 +96,11 @@ async def _get_health(endpoint: Endpoint) -> Probe:
         request = h11.Request(
             method="GET",
             target=f"{endpoint.prefix}/health",
-            headers=[("Host", "localhost"), ("Connection", "close")],
+            headers=[
+                ("Host", "localhost"),
+                ("Connection", "close"),
+                *([("Authorization", f"Bearer {endpoint.api_key}")] if endpoint.api_key else []),
+            ],
         )
         writer.write(connection.send(request) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
@@ -119,6 +127,7 @@ async def _get_health(endpoint: Endpoint) -> Probe:
             await writer.wait_closed()
 
 
+@cache
 def _unverified() -> ssl.SSLContext:
     """TLS without a look at the certificate: the server is on this host and may have signed its own."""
     context = ssl.create_default_context()

@@ -38,7 +38,9 @@ from infer_dev.supervisor.lifecycle import (
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 10
+TAIL_LINE_CHARS = 400
 CLASSIFY_LINES = 200
+CLASSIFY_LINE_CHARS = 1000
 SHORT_OF_RESOURCES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
@@ -258,11 +260,13 @@ class Instance:
         spec = self.spec
         self._ready_after_s = None
         if not ports.is_free(spec.endpoint):
-            port = spec.endpoint.port
-            return _spawn_failed(Cause.PORT_IN_USE, f"port {port} is taken by {ports.holder_of(port)}")
+            return _spawn_failed(Cause.PORT_IN_USE, ports.taken(spec.endpoint))
+        ports.remove_stale_socket(spec.endpoint)
         try:
             output_fd = logfile.open_log(spec.command.log_file)
         except OSError as err:
+            if err.errno in SHORT_OF_RESOURCES:
+                return _spawn_failed(Cause.UNKNOWN, f"cannot start a process: {err.strerror}", err)
             return _spawn_failed(Cause.LOG_UNWRITABLE, f"cannot write {spec.command.log_file}: {err.strerror}", err)
         try:
             self._log_start = logfile.end_offset(spec.command.log_file)
@@ -275,7 +279,7 @@ class Instance:
             process = spawn(spec.command.argv, env=env, cwd=spec.command.cwd, output_fd=output_fd)
         except OSError as err:
             if err.errno in SHORT_OF_RESOURCES:
-                return _spawn_failed(Cause.OUT_OF_MEMORY_HOST, f"cannot start a process: {err.strerror}", err)
+                return _spawn_failed(Cause.UNKNOWN, f"cannot start a process: {err.strerror}", err)
             if err.errno == errno.E2BIG:
                 return _spawn_failed(Cause.BAD_ARGUMENT, "cannot pass an argument this long (128 KiB at most)", err)
             if err.filename == spec.command.cwd:
@@ -287,11 +291,15 @@ class Instance:
         self._spawned_at = self._around.clock()
         tasks = self._tasks
         process.on_exit(lambda: tasks.create_task(self._collect(process)))
-        self._watch = tasks.create_task(
-            health.watch(spec.endpoint, self.post, interval_s=self._around.probe_interval_s)
-        )
+        self._watch = tasks.create_task(self._watch_health())
         log.info("instance=%s pid=%d log=%s", spec.name, process.pid, spec.command.log_file)
         return None
+
+    async def _watch_health(self) -> None:
+        try:
+            await health.watch(self.spec.endpoint, self.post, interval_s=self._around.probe_interval_s)
+        except Exception:  # owner: this instance; unwatched it goes on, and is given up if it was not ready yet
+            log.exception("instance=%s: its health can no longer be watched", self.spec.name)
 
     async def _collect(self, process: Process) -> None:
         """After the leader's end: end what it left, take its status, tell why."""
@@ -308,18 +316,19 @@ class Instance:
 
     def _explain(self, ended: Exit) -> Failure:
         lines, _ = logfile.tail(self.spec.command.log_file, CLASSIFY_LINES, since=self._log_start)
-        lines = [line for line in lines if not line.startswith(logfile.START_MARK)]
+        lines = [line[:CLASSIFY_LINE_CHARS] for line in lines if not line.startswith(logfile.START_MARK)]
         cause, detail = classify(status=ended.status, signal=ended.signal, lines=lines), str(ended)
         if cause is Cause.PORT_IN_USE:
             cause, detail = self._explain_bind()
-        return Failure(cause=cause, detail=detail, exit_status=ended.code, log_tail=tuple(lines[-TAIL_LINES:]))
+        last = tuple(line[:TAIL_LINE_CHARS] for line in lines[-TAIL_LINES:])
+        return Failure(cause=cause, detail=detail, exit_status=ended.code, log_tail=last)
 
     def _explain_bind(self) -> tuple[Cause, str]:
         """Why the server could not listen: it says the same of a port in use and of an address not of this host."""
         at = self.spec.endpoint
         if ports.is_free(at):
-            return Cause.BAD_ARGUMENT, f"cannot listen on {at.bind_host}:{at.port}, though the port is free"
-        return Cause.PORT_IN_USE, f"port {at.port} is taken by {ports.holder_of(at.port)}"
+            return Cause.BAD_ARGUMENT, f"cannot listen on {at}, though it is free"
+        return Cause.PORT_IN_USE, ports.taken(at)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

@@ -65,6 +65,11 @@ class Supervisor:
                 self._left.set()
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether it was told to leave."""
+        return self._leaving.is_set()
+
+    @property
     def has_left(self) -> bool:
         """Whether it was told to leave and every instance is at rest."""
         return self._left.is_set()
@@ -83,7 +88,17 @@ class Supervisor:
             for instance in self._instances.values():
                 if instance.state is State.STOPPING:
                     instance.post(Kill())
+        else:
+            # At once, though a request may still hold the lock: all of them have one deadline.
+            for instance in self._instances.values():
+                instance.post(Stop())
         self._leaving.set()
+
+    async def leave_unused(self) -> None:
+        """Leave if no file is up."""
+        async with self._reconciling:
+            if not self.sources and not self._leaving.is_set():
+                self.leave()
 
     async def up(self, source: Source, plan: Plan | None = None) -> UpResult:
         """Make the file's instances run as it describes; those that already do are not touched.
@@ -215,8 +230,8 @@ class Supervisor:
         beaten = {name for name in starting if self._is_beaten(new[name], starting)}
         starting -= beaten
         freed = [self._instances[name] for name in {*changes.gone, *replaced, *disabled}]
-        our_ports = {one.spec.endpoint.port for one in freed if one.is_running}
-        refuse_obstacles(plan, starting, our_ports)
+        ours = {one.spec.endpoint for one in freed if one.is_running}
+        refuse_obstacles(plan, starting, ours)
         await self._apply(plan, changes, freed)
         self.sources[plan.source] = source
         self._refuse_if_leaving()  # it may have been asked to while the old ones ended

@@ -123,6 +123,36 @@ def test_killed_instance_comes_back_and_status_says_why(cli: Cli, rack: Path) ->
     assert "killed: signal SIGKILL" in cli("events").stdout
 
 
+def test_server_on_a_unix_socket_comes_back_after_a_kill(cli: Cli, rack: Path) -> None:
+    text = rack.read_text().replace(
+        'host = "127.0.0.1"', 'host = "u.sock"\napi_prefix = "/x"\napi_key = "s3cret,other"'
+    )
+    rack.write_text(text.split("[instance.beta")[0])
+    up = cli("up", rack)
+    assert up.returncode == 0, up.stderr
+    pid = cli.status()["alpha"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: (one := cli.status()["alpha"])["state"] == "ready" and one["pid"] != pid)
+    shown = cli("status", "--json").stdout + cli("logs", "alpha").stdout + cli("events", "--json").stdout
+    assert "s3cret" not in shown + (cli.runtime / "daemon.log").read_text()
+
+
+def test_instance_taken_down_while_up_waits_is_told(cli: Cli, rack: Path) -> None:
+    overrides = {
+        "master": {"llama_cpp_path": str(STAND_IN)},
+        "instance": {"server": {"extra_args": ["--ready-after", "600"]}},
+    }
+    up = cli.start("up", rack, AUTO_INFER_LLAMA_CPP_OVERRIDES=json.dumps(overrides))
+    eventually(lambda: cli.daemon_pid() and len(cli.status()) == 2)
+    other = rack.with_name("other.toml")
+    other.write_text(rack.read_text().split("[instance.alpha")[0] + "[instance.c.control]\nautostart = false\n")
+    cli("up", other)
+    cli("down", rack)
+    _, told = up.communicate(timeout=30)
+    assert up.returncode == 1
+    assert "taken down meanwhile" in told
+
+
 def test_missing_model_fails_with_its_cause_and_leaves_the_other_alone(cli: Cli, rack: Path) -> None:
     rack.write_text(
         rack.read_text().replace("[instance.beta.server]", '[instance.beta.server]\nmodel = "/no/such.gguf"')

@@ -596,3 +596,44 @@ async def test_posting_to_a_retired_instance_does_not_hang(rack: Rack) -> None:
     await rack.reaches("a", "ready")
     async with asyncio.timeout(DEADLINE_S):
         await asyncio.gather(rack.supervisor.down(str(rack.folder / "rack.toml")), rack.supervisor.stop(["a"]))
+
+
+async def test_leaving_while_an_up_replaces_has_one_deadline(tmp_path: Path, free_port: FREE_PORT) -> None:
+    ports = free_port(), free_port()
+    body = """
+        [instance.a.control]
+        stop_timeout_s = 2
+        [instance.a.server]
+        port = %d
+        extra_args = ["--ignore-sigterm"%s]
+        [instance.b.control]
+        stop_timeout_s = 2
+        [instance.b.server]
+        port = %d
+        extra_args = ["--ignore-sigterm"]
+    """
+    async with running_rack(tmp_path, free_port) as rack:
+        await rack.up(body % (ports[0], "", ports[1]))
+        await rack.reaches("a", "ready")
+        await rack.reaches("b", "ready")
+        source = rack.write(body % (ports[0], ', "--other"', ports[1]))
+        replacing = asyncio.create_task(rack.supervisor.up(source))
+        await rack.reaches("a", "stopping")
+        rack.supervisor.leave()
+        await rack.reaches("b", "stopping")
+        assert rack.one("a").state == "stopping", "b does not wait for a"
+        with pytest.raises(UnavailableError, match="stopping"):
+            await replacing
+
+
+async def test_end_of_a_leader_is_seen_without_a_descriptor(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scarce(_: int) -> list[int]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("infer_dev.host.process.group_members", scarce)
+    await rack.up(f"[instance.a.server]\nport = {rack.port()}")
+    pid = (await rack.reaches("a", "ready")).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await rack.reaches("a", "starting")
+    assert (await rack.reaches("a", "ready")).cause == "killed"

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,9 @@ async def test_watch_reports_ready_then_each_change_once() -> None:
 def test_unverified_tls_is_only_that() -> None:
     context = health._unverified()
     assert (context.check_hostname, context.verify_mode.name) == (False, "CERT_NONE")
+
+
+async def test_prefix_that_cannot_be_asked_for_is_told() -> None:
+    async with server(answering(200)) as endpoint:
+        found = await health.probe(replace(endpoint, prefix="/a b"))
+    assert (found.ok, found.error) == (False, "cannot ask /a b/health: Illegal target characters")

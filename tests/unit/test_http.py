@@ -130,3 +130,50 @@ async def test_connections_beyond_the_limit_are_closed(path: str, monkeypatch: p
     assert await asyncio.wait_for(reader.read(), 10) == b""
     for _, one in [*held, (reader, writer)]:
         one.close()
+
+
+async def test_quiet_answer_ends_when_its_peer_leaves(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def quiet(_: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b""
+                    await asyncio.sleep(0.01)
+            finally:
+                ended.set()
+
+        return Response(pieces())
+
+    router = Router()
+    router.add("GET", "/quiet", quiet)
+    server = HttpServer(router)
+    path = str(tmp_path / "quiet")
+    async with await asyncio.start_unix_server(server.serve_connection, path), asyncio.timeout(5):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(request("GET", "/quiet"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await ended.wait()
+        await server.close()
+
+
+async def test_peer_that_reads_nothing_does_not_keep_the_server(tmp_path: Path) -> None:
+    async def endless(_: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 100_000
+
+        return Response(pieces())
+
+    router = Router()
+    router.add("GET", "/endless", endless)
+    server = HttpServer(router)
+    path = str(tmp_path / "endless")
+    async with await asyncio.start_unix_server(server.serve_connection, path), asyncio.timeout(5):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(request("GET", "/endless"))
+        await reader.readuntil(b"\r\n\r\n")
+        await server.close()
+        writer.close()

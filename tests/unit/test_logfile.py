@@ -36,6 +36,11 @@ def test_start_line_on_a_full_disk_is_left_out() -> None:
 def test_obstacle_names_what_is_in_the_way(tmp_path: Path) -> None:
     assert logfile.obstacle(str(tmp_path / "new" / "x.log")) == ""
     assert logfile.obstacle(str(tmp_path)) == "Is a directory"
+    os.mkfifo(tmp_path / "pipe")
+    assert logfile.obstacle(str(tmp_path / "pipe")) == "No such device or address"
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert logfile.obstacle(str(tmp_path / "pipe")) == "Not a file"
+    os.close(reader)
     (tmp_path / "file").write_text("")
     assert "file" in logfile.obstacle(str(tmp_path / "file" / "x.log"))
 
@@ -101,8 +106,13 @@ async def test_read_on_follows_growth_truncation_and_replacement(
     path = tmp_path / "x.log"
     pieces = logfile.read_on(str(path), 0, follow=True)
 
+    async def next_text() -> bytes:
+        while not (piece := await anext(pieces)):
+            pass
+        return piece
+
     async def after(change: bytes, *, truncate: bool = False, replace: bool = False) -> bytes:
-        task = asyncio.ensure_future(anext(pieces))
+        task = asyncio.ensure_future(next_text())
         await asyncio.sleep(0.05)
         if replace:
             path.rename(tmp_path / "old.log")

@@ -87,7 +87,8 @@ def test_port_of_another_program_is_told_with_its_pid(tmp_path, taken):
 
 
 def test_port_of_an_instance_that_will_be_stopped_first_passes(tmp_path, taken):
-    refuse_obstacles(plan_of(tmp_path, instance("a", taken)), {"a"}, {taken})
+    plan = plan_of(tmp_path, instance("a", taken))
+    refuse_obstacles(plan, {"a"}, {plan.specs[0].endpoint})
 
 
 def test_port_of_an_instance_that_does_not_start_passes(tmp_path, taken):
