@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from infer_dev.api.client import DaemonClient, status_target
-from infer_dev.cli.progress import REFRESH_S, timed_out
 from infer_dev.cli.text import duration, fitted, sanitized
 
 GAP = 2
+REFRESH_S = 0.1
 STYLES = {
     "ready": "green",
     "starting": "cyan",
@@ -30,7 +30,7 @@ STYLES = {
 def watch_live(
     daemon: DaemonClient, names: Sequence[str], *, until: Collection[str], deadline: float | None
 ) -> dict[str, str]:
-    """Show the instances until each is in one of the states `until`; returns their last states."""
+    """Show the instances until each is in one of the states `until` or time is up; returns their last states."""
     if not names:
         return {}
     console = Console(stderr=True)
@@ -42,7 +42,7 @@ def watch_live(
             if all(state in until for state in last.values()):
                 return last
             if deadline is not None and time.monotonic() >= deadline:
-                raise timed_out(last)
+                return last
             time.sleep(REFRESH_S)
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
-REFRESH_S = 0.1
 
 
 def deadline_of(timeout_s: float | None) -> float | None:
@@ -55,6 +54,8 @@ def _watch_until_settled(
         from infer_dev.cli.live import watch_live  # noqa: PLC0415 - rich, on a terminal only
 
         last = watch_live(daemon, list(states), until=SETTLED, deadline=deadline)
+        if not all(state in SETTLED for state in last.values()):
+            raise timed_out(last)
     else:
         for name, state in states.items():
             if state in SETTLED:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infer_dev.cli.live import STYLES
-from infer_dev.cli.status import HEADERS, row
+from infer_dev.cli.rows import HEADERS, row
 from infer_dev.cli.text import fitted, sanitized
 
 NUMBERS = ("PID", "PORT", "MEMORY", "UPTIME")
