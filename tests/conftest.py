@@ -114,6 +114,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     runtime = tmp_path / "run"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))}
     env |= {"INFER_DEV_RUNTIME_DIR": str(runtime), "NO_COLOR": "1", "COLUMNS": "200"}
+    env["XDG_DATA_HOME"] = str(tmp_path / "data")  # no bundle of the developer's is found
     one = Cli(runtime, env)
     yield one
     one("down")

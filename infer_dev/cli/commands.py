@@ -4,6 +4,8 @@ A call without options goes straight to its function. Only one with options, or 
 importing it costs more than all else that `infer-dev status` does (docs/dependencies.md has the figures).
 """
 
+from importlib import import_module
+
 ANY_NUMBER = 1000
 
 
@@ -39,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "logs": Command("show an instance's log", "logs:logs", 1, 1),
     "events": Command("show what happened to the instances", "logs:events"),
     "config": Command("show a file as understood, its command lines, its schema", "config:show", None),
+    "bundle": Command("install llama.cpp from an archive, list, roll back, remove, make one", "bundle:show", None),
     "completion": Command("print the completion script of bash, zsh or fish", "completion:completion", None),
     "daemon": Command("run the supervisor in the foreground", "daemon:daemon", hidden=True),
 }
@@ -53,3 +56,11 @@ def overview() -> str:
     lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items() if not command.hidden]
     options = [f"  {'--help':<{width}}  this text", f"  {'--version':<{width}}  the version"]
     return "\n".join([USAGE, "", INTRO, "", "Commands:", *lines, "", "Options:", *options])
+
+
+def run_command(name: str, *plain: str, **options: object) -> int:
+    """Call a command's function; returns its exit status."""
+    module, _, function = COMMANDS[name].target.partition(":")
+    status = getattr(import_module(f"infer_dev.cli.{module}"), function)(*plain, **options)
+    assert isinstance(status, int)  # noqa: S101 - the functions' contract
+    return status

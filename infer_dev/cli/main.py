@@ -6,10 +6,9 @@ import atexit
 import errno
 import os
 import sys
-from importlib import import_module
 
 from infer_dev import __version__
-from infer_dev.cli.commands import COMMANDS, overview
+from infer_dev.cli.commands import COMMANDS, overview, run_command
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, InferDevError
 
 TYPE_CHECKING = False
@@ -90,6 +89,11 @@ def _dispatch(args: list[str]) -> int:
             case ["--version" | "-V"]:
                 print(f"infer-dev {__version__}")
                 return EXIT_OK
+            case ["bundle", "install", *rest]:
+                from infer_dev.cli.unchanged import is_installed  # noqa: PLC0415 - for this command only
+
+                if is_installed(rest):
+                    return EXIT_OK
             case [name, *plain] if name in COMMANDS and not any(arg.startswith("-") for arg in plain):
                 command = COMMANDS[name]
                 if command.least is not None and command.least <= len(plain) <= command.most:
@@ -99,14 +103,6 @@ def _dispatch(args: list[str]) -> int:
     from infer_dev.cli.parser import parse_and_run  # noqa: PLC0415 - click, only where there are options
 
     return parse_and_run(args)
-
-
-def run_command(name: str, *plain: str, **options: object) -> int:
-    """Call a command's function; returns its exit status."""
-    module, _, function = COMMANDS[name].target.partition(":")
-    status = getattr(import_module(f"infer_dev.cli.{module}"), function)(*plain, **options)
-    assert isinstance(status, int)  # noqa: S101 - the functions' contract
-    return status
 
 
 def _unknown(name: str) -> int:

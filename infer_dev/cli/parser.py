@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from infer_dev.cli.commands import COMMANDS
-from infer_dev.cli.main import run_command
+from infer_dev.cli.commands import COMMANDS, run_command
 from infer_dev.errors import InferDevError
 
 
@@ -131,6 +130,70 @@ def config_schema() -> int:
     from infer_dev.cli.config import schema  # noqa: PLC0415 - pydantic
 
     return schema()
+
+
+@cli.group(help=COMMANDS["bundle"].help)
+def bundle() -> None: ...
+
+
+_prefix = click.option("--prefix", type=click.Path(), help="the folder installed to, instead of the usual one")
+
+
+@bundle.command("install", help="verify an archive and make it current (default: $AUTO_INFER_LLAMA_CPP_PKG_PATH)")
+@click.argument("archive", required=False, type=click.Path())
+@click.option("--sha256", default="", help="the digest the archive must have")
+@_prefix
+@click.option("--limit", "limit_bytes", type=click.IntRange(min=1), help="refuse to unpack more than these bytes")
+def bundle_install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes: int | None) -> int:
+    from infer_dev.cli.bundle import install  # noqa: PLC0415 - only for this command
+
+    return install(archive, sha256=sha256, prefix=prefix, limit_bytes=limit_bytes)
+
+
+@bundle.command("list", help="the versions installed, the newest first")
+@_prefix
+@_json
+def bundle_list(*, prefix: str | None, as_json: bool) -> int:
+    from infer_dev.cli.bundle import show  # noqa: PLC0415 - only for this command
+
+    return show(prefix=prefix, as_json=as_json)
+
+
+@bundle.command("rollback", help="make the version before current again, or the one named")
+@click.argument("version", metavar="[ID]", required=False)
+@_prefix
+def bundle_rollback(version: str | None, *, prefix: str | None) -> int:
+    from infer_dev.cli.bundle import rollback  # noqa: PLC0415 - only for this command
+
+    return rollback(version, prefix=prefix)
+
+
+@bundle.command("remove", help="delete a version that is neither current nor in use")
+@click.argument("version", metavar="ID")
+@_prefix
+def bundle_remove(version: str, *, prefix: str | None) -> int:
+    from infer_dev.cli.bundle import remove  # noqa: PLC0415 - only for this command
+
+    return remove(version, prefix=prefix)
+
+
+@bundle.command("prune", help="delete old versions, not the current one nor any in use")
+@click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="how many to keep")
+@_prefix
+def bundle_prune(*, keep: int, prefix: str | None) -> int:
+    from infer_dev.cli.bundle import prune  # noqa: PLC0415 - only for this command
+
+    return prune(keep=keep, prefix=prefix)
+
+
+@bundle.command("create", help="make a bundle of a llama.cpp build tree or of an installed server")
+@click.option("--from", "folder", required=True, type=click.Path(), help="the build tree, or the server's folder")
+@click.option("-o", "--output", required=True, type=click.Path(), help="the archive to write")
+@click.option("--with-system-libraries", is_flag=True, help="pack the libraries it needs from the system, too")
+def bundle_create(folder: str, output: str, *, with_system_libraries: bool) -> int:
+    from infer_dev.cli.bundle import create  # noqa: PLC0415 - only for this command
+
+    return create(folder, output, with_system_libraries=with_system_libraries)
 
 
 @cli.command(help=COMMANDS["completion"].help)

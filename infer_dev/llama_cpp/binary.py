@@ -2,12 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infer_dev.errors import UnavailableError
-from infer_dev.settings import BUNDLE_SERVER, SERVER_NAME, WORKSPACE_SERVER
+from infer_dev.settings import BUNDLE_SERVER, SERVER_NAME, WORKSPACE_SERVER, native_prefix, server_under
 
 USUAL_PLACES = (BUNDLE_SERVER, WORKSPACE_SERVER)
+
+
+def places_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The usual places and, right behind the first, where bundles go on a host without `/soft/app`."""
+    return tuple(dict.fromkeys((BUNDLE_SERVER, server_under(native_prefix(environ)), *USUAL_PLACES)))
 
 
 def find_binary(
@@ -16,7 +21,7 @@ def find_binary(
     folder: str,
     search_path: str,
     place: str = "master.llama_cpp_path",
-    usual_places: Sequence[str] = USUAL_PLACES,
+    usual_places: Sequence[str] | None = None,
 ) -> str:
     """The absolute path of the llama-server to run.
 
@@ -25,7 +30,7 @@ def find_binary(
         folder: a relative `configured` counts from here.
         search_path: the `PATH` to look in.
         place: where `configured` stands, for the message.
-        usual_places: tried in order before `search_path`.
+        usual_places: tried in order before `search_path`; by default `places_here()`.
 
     Raises:
         UnavailableError: none is there; lists every place tried and why each was rejected.
@@ -39,7 +44,7 @@ def find_binary(
             )
         return path
     tried = []
-    for path in usual_places:
+    for path in places_here() if usual_places is None else usual_places:
         if not (reason := rejection(path)):
             return path
         tried.append(f"  {path}: {reason}")
