@@ -1,9 +1,9 @@
 """`infer-dev daemon`: the supervisor in the foreground, for systemd, boot and `up`."""
 
+import gc
 import os
 import signal
 
-from infer_dev.api.daemon import configure_logging, run_daemon
 from infer_dev.settings import READY_FD_VAR, runtime_dir
 
 FIRST_OTHER_FD = 3
@@ -18,6 +18,11 @@ def daemon() -> int:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
+    gc.disable()  # what is imported stays; to look for garbage in it takes a tenth of the start
+    from infer_dev.api.daemon import configure_logging, run_daemon  # noqa: PLC0415 - see above
+
+    gc.freeze()
+    gc.enable()
     configure_logging()
     return run_daemon(runtime_dir(), dict(os.environ), ready_fd=ready_fd)
 
