@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,3 +156,15 @@ def eventually(condition: Callable[[], object], *, deadline_s: float = DEADLINE_
             return value
         assert time.monotonic() < end, "the condition did not come about"
         time.sleep(0.02)
+
+
+def chat(port: object) -> str:
+    """The first words of a llama-server on this host."""
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)["choices"][0]["message"]["content"]

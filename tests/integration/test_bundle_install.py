@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Cli, Parts, eventually
+from tests.conftest import ROOT, Cli, Parts, chat, eventually
 from tests.parts.bundles import FORMATS, LAYOUTS, laid_out, leftovers, pack, real_bundle, small, version_of
 
 pytestmark = pytest.mark.real
@@ -51,17 +50,6 @@ def real(parts: Parts) -> Path:
     if not (folder / "README.md").is_file():
         pytest.fail(f"{folder} is no bundle; unset LLAMA_SERVER for this test")
     return folder
-
-
-def chat(port: int) -> str:
-    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)["choices"][0]["message"]["content"]
 
 
 def rack(path: Path, parts: Parts, port: int, server: Path | str) -> Path:

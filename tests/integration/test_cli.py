@@ -6,12 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import STAND_IN, Cli, Parts, eventually, is_alive, marked_processes
+from tests.conftest import STAND_IN, Cli, Parts, chat, eventually, is_alive, marked_processes
 
 pytestmark = pytest.mark.real
 
@@ -37,17 +36,6 @@ alias = "beta-model"
 """
     )
     return path
-
-
-def chat(port: object) -> str:
-    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)["choices"][0]["message"]["content"]
 
 
 def test_up_serves_and_up_again_changes_no_pid(cli: Cli, rack: Path) -> None:
