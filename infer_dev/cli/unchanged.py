@@ -27,6 +27,8 @@ def is_installed(args: list[str]) -> bool:
         name, given, value = arg.partition("=")
         if name in options:
             options[name] = value if given else next(left, "")
+            if not options[name]:
+                return False
         elif arg.startswith("-"):
             return False
         else:

@@ -93,7 +93,13 @@ def create(from_dir: str, output: str, *, with_system_libraries: bool = False) -
     suffix = next((one for one in SUFFIXES if output.endswith(one)), "")
     if not suffix:
         raise BundleError(f"cannot make {output}: unknown ending", hint=f"let it end in one of {', '.join(SUFFIXES)}")
-    gathered = gather(from_dir, with_system_libraries=with_system_libraries)
+    try:
+        gathered = gather(from_dir, with_system_libraries=with_system_libraries, leave_out=output)
+    except OSError as err:
+        raise BundleError(
+            f"cannot make a bundle from {from_dir}: {err.filename}: {err.strerror}",
+            hint="run it as a user who may read it",
+        ) from err
     warnings = []
     try:
         report = verify(os.path.abspath(gathered.folder))
@@ -133,7 +139,8 @@ def _readme(gathered: Gathered, report: Report, options: dict[str, str]) -> str:
 def _build_options(from_dir: str, folder: str) -> dict[str, str]:
     """llama.cpp's options from the CMakeCache.txt of the build, if there is one; none that holds a path."""
     for place in (from_dir, os.path.join(from_dir, "build"), os.path.join(folder, "..")):
-        with contextlib.suppress(OSError), open(os.path.join(place, "CMakeCache.txt"), encoding="utf-8") as file:
+        path = os.path.join(place, "CMakeCache.txt")
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             return dict(_OPTION.findall(file.read())[:MOST_OPTIONS])
     return {}
 

@@ -5,6 +5,7 @@ llama.cpp's CUDA builds come in.
 """
 
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,7 +20,9 @@ _LOAD, _DYNAMIC_SEGMENT = 1, 2
 _NULL, _NEEDED, _STRINGS, _STRINGS_SIZE = 0, 1, 5, 10
 # No library of any use has more; a broken file must not cost memory.
 _MOST_SEGMENTS = 256
-_MOST_BYTES = 16 << 20
+_MOST_BYTES = 1 << 20
+_MOST_NEEDED = 1024
+_MOST_NAME_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ class Elf:
 def read_elf(path: str) -> Elf | None:
     """What `path` says, or None if it is no readable ELF file of the common class."""
     try:
-        with open(path, "rb") as file:
-            return _read(file)
+        # Not to wait for the other end of a FIFO.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return _read(file) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
     except (OSError, ValueError, struct.error):
         return None
 
@@ -58,6 +62,7 @@ def _read(file: BinaryIO) -> Elf | None:
     for kind, start, _, length in segments:
         if kind == _DYNAMIC_SEGMENT:
             needed = _needed(file, segments, _at(file, start, length))
+            break
     return Elf(machine=MACHINES.get(machine, f"machine {machine}"), needed=needed)
 
 
@@ -68,6 +73,8 @@ def _needed(file: BinaryIO, segments: list[tuple[int, int, int, int]], table: by
             break
         if tag == _NEEDED:
             offsets.append(value)
+            if len(offsets) > _MOST_NEEDED:
+                raise ValueError(tag)
         elif tag == _STRINGS:
             strings = value
         elif tag == _STRINGS_SIZE:
@@ -75,9 +82,14 @@ def _needed(file: BinaryIO, segments: list[tuple[int, int, int, int]], table: by
     # The table holds the strings' address; the segment that is loaded there has their place in the file.
     for kind, start, address, length in segments:
         if kind == _LOAD and address <= strings < address + length:
-            text = _at(file, start + strings - address, size)
-            return tuple(text[at : text.index(b"\0", at)].decode(errors="replace") for at in offsets)
+            table_at = start + strings - address
+            return tuple(_name(file, table_at + at) for at in offsets if at < size)
     return ()
+
+
+def _name(file: BinaryIO, offset: int) -> str:
+    text = _at(file, offset, _MOST_NAME_BYTES)
+    return text[: text.index(b"\0")].decode(errors="replace")
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -46,8 +46,8 @@ class Gathered:
     missing: tuple[str, ...]
 
 
-def gather(from_dir: str, *, with_system_libraries: bool) -> Gathered:
-    """Find a server and what belongs to it.
+def gather(from_dir: str, *, with_system_libraries: bool, leave_out: str = "") -> Gathered:
+    """Find a server and what belongs to it, but never `leave_out`: the bundle of last time.
 
     Raises:
         BundleError: there is no server, or a link that leads nowhere.
@@ -60,8 +60,13 @@ def gather(from_dir: str, *, with_system_libraries: bool) -> Gathered:
             _take(folder, name, files, links)
     for name in _folders_beside(folder):
         files |= dict(_all_files(os.path.join(folder, "..", name), name))
+    files = {name: path for name, path in files.items() if not _is_same(path, leave_out)}
     missing = _add_needed(folder, files, links, with_system_libraries=with_system_libraries)
     return Gathered(folder=folder, files=files, links=links, missing=missing)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _server_folder(from_dir: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BLOCK = tarfile.BLOCKSIZE
 MOST_HEADER_BYTES = 1 << 16
 MOST_HEADERS = 8
+MOST_HEADER_BYTES_IN_ALL = 16 << 20
+"""Of long names and pax headers: 20,000 members with names of 800 bytes."""
 MOST_PADDING_BYTES = 16 << 20
 _KINDS: dict[bytes, Kind] = {
     tarfile.REGTYPE: "file",
@@ -114,19 +116,25 @@ def _size(name: str, text: str) -> int:
 def _long_header(stream: _Stream, info: tarfile.TarInfo) -> bytes:
     if info.size > MOST_HEADER_BYTES:
         raise RefusalError(f"the header of a member says it has {info.size:,} bytes", hint=HOSTILE)
+    stream.header_bytes += info.size
+    if stream.header_bytes > MOST_HEADER_BYTES_IN_ALL:
+        raise RefusalError(
+            f"the long headers of its members have more than {MOST_HEADER_BYTES_IN_ALL:,} bytes", hint=HOSTILE
+        )
     return stream.take(-(-info.size // BLOCK) * BLOCK)[: info.size]
 
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records of a pax header: LENGTH, space, KEY=VALUE, newline; the length counts all of it."""
     found = {}
-    while data:
-        digits = data[:8].partition(b" ")[0]
-        length = int(digits) if digits.isdigit() else 0
-        key, equals, value = data[len(digits) + 1 : length - 1].partition(b"=")
-        if not equals or not key or length > len(data) or data[length - 1 : length] != b"\n":
+    at = 0
+    while at < len(data):
+        digits = data[at : at + 8].partition(b" ")[0]
+        end = at + (int(digits) if digits.isdigit() else 0)
+        key, equals, value = data[at + len(digits) + 1 : max(end - 1, at)].partition(b"=")
+        if not equals or not key or end > len(data) or data[end - 1 : end] != b"\n":
             raise RefusalError("a pax header is damaged", hint=DAMAGED)
-        data = data[length:]
+        at = end
         if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse."):
             found[_text(key)] = _text(value)
     return found
@@ -161,6 +169,7 @@ class _Stream:
         self._piece = memoryview(b"")
         self._content_left = 0
         self._padding = 0
+        self.header_bytes = 0
 
     def take(self, count: int) -> bytes:
         """Exactly so many bytes."""

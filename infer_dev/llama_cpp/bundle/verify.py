@@ -4,8 +4,10 @@ The proof is the server itself, started with `--version`. Its libraries are look
 libggml-cuda.so is loaded later, by name, and llama-server goes on without one that does not load.
 """
 
+import fcntl
 import os
 import re
+import select
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -28,6 +30,7 @@ _VERSION = re.compile(r"^version: (?P<version>\S+)(?: \(build (?P<build>\d+))?",
 _BACKEND = re.compile(r"libggml-([a-z]+)[^/]*\.so")
 _CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d+)")
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+): cannot open shared object file")
+_UNPRINTABLE = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _NOT_FOUND = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
 
 # What `--version` needs of the caller's environment. Options and instances' variables stay out.
@@ -146,7 +149,10 @@ def _run_version(
 def _run(argv: list[str], folder: str, environment: Mapping[str, str], timeout_s: float) -> tuple[int | None, str]:
     """Status (None: ended for taking too long) and output of a command in a session of its own."""
     # Not a pipe: what the command leaves behind could hold one open for ever.
-    with open(os.memfd_create("output"), "w+b", buffering=0) as output:
+    # It lies in memory, so it must not grow: whoever writes more is told that writing fails.
+    with open(os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", buffering=0) as output:
+        output.truncate(OUTPUT_LIMIT_BYTES)
+        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
         child = subprocess.Popen(
             argv,
             cwd=folder,
@@ -157,19 +163,23 @@ def _run(argv: list[str], folder: str, environment: Mapping[str, str], timeout_s
             start_new_session=True,
         )
         try:
-            status: int | None = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            status = None
+            has_ended = _wait(child.pid, timeout_s)
         finally:
-            _end(child)
+            # Not reaped yet, so the pid still names our group; what it left in the background ends as well.
+            os.killpg(child.pid, signal.SIGKILL)
+            status = child.wait()
         output.seek(0)
-        return status, output.read(OUTPUT_LIMIT_BYTES).decode(errors="replace")
+        said = output.read(OUTPUT_LIMIT_BYTES).rstrip(b"\0").decode(errors="replace")
+        return status if has_ended else None, _UNPRINTABLE.sub("?", said)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)  # not reaped yet, so the pid still names our group
-        child.wait()
+def _wait(pid: int, timeout_s: float) -> bool:
+    """Whether a child ends within the time; it is left to be reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)
 
 
 def _missing_libraries(folder: str, files: Mapping[str, Elf], environment: Mapping[str, str]) -> dict[str, list[str]]:
