@@ -43,7 +43,7 @@ def main() -> int:
     }
     _say("\nGo on:")
     for command, what in ways.items():
-        _say(f"  {command:<44}{what}")
+        _say(f"  {command:<48}{what}")
     _say("Stop:\n  make demo-stop")
     return 0
 
