@@ -33,10 +33,12 @@ class DaemonClient:
         self._path = socket_path(runtime)
 
     def is_alive(self) -> bool:
-        """Whether a daemon takes connections."""
+        """Whether a daemon is there, be it another user's."""
         try:
             self._connect(1.0).close()
-        except (OSError, UnavailableError):
+        except UnavailableError as err:
+            return isinstance(err.__cause__, PermissionError)
+        except OSError:
             return False
         return True
 

@@ -7,6 +7,7 @@ API has a prefix.
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ async def probe(endpoint: Endpoint, *, timeout_s: float = PROBE_TIMEOUT_S) -> Pr
             return await _get_health(endpoint)
     except TimeoutError:
         return Probe(error=f"no answer within {timeout_s:g} s")
+    except socket.gaierror as err:  # its numbers are the resolver's, not errno's
+        return Probe(error=err.strerror or str(err))
     except OSError as err:
         return Probe(error=os.strerror(err.errno) if err.errno else str(err))
     except h11.RemoteProtocolError as err:

@@ -80,6 +80,12 @@ async def test_probe_of_a_host_that_is_none_is_told() -> None:
     assert "cannot be a host's name" in str(answer) or "not known" in str(answer)
 
 
+async def test_probe_of_a_host_nobody_knows_says_so() -> None:
+    answer = await health.probe(Endpoint(bind_host="x.invalid", dial_host="x.invalid", port=1))
+    assert not answer.ok
+    assert "Unknown error" not in str(answer)
+
+
 async def test_probe_of_dripping_bytes_ends_with_its_deadline() -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
