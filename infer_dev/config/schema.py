@@ -64,6 +64,8 @@ def _environment_names(value: dict[str, str]) -> dict[str, str]:
 
 Environment = Annotated[dict[str, str], AfterValidator(_environment_names)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
+SecondsOrOff = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
+MIB = 1024 * 1024
 
 
 class _Table(BaseModel):
@@ -115,6 +117,30 @@ class ControlTable(_Table):
     )
     stop_timeout_s: Seconds = Field(
         default=15.0, description="time between SIGTERM and SIGKILL at a stop, in seconds"
+    )
+    drain_timeout_s: SecondsOrOff = Field(
+        default=0.0, description="before SIGTERM, wait this long for requests under way to finish; 0: do not wait"
+    )
+    stall_timeout_s: SecondsOrOff = Field(
+        default=300.0, description="busy for this long without progress: degraded, in seconds; 0: not watched"
+    )
+    canary_interval_s: SecondsOrOff = Field(
+        default=300.0, description="idle for this long: prove with one token that it serves, in seconds; 0: never"
+    )
+    degraded_timeout_s: SecondsOrOff = Field(
+        default=30.0, description="degraded for this long: restarted by policy, in seconds; 0: left alone"
+    )
+    start_after: tuple[str, ...] = Field(
+        default=(), strict=False, description="start only when these instances no longer load"
+    )
+    log_rotate_bytes: int = Field(
+        default=64 * MIB, ge=4096, description="a log larger than this is rotated, in bytes"
+    )
+    log_rotate_s: SecondsOrOff = Field(
+        default=0.0, description="a log whose first line is older than this is rotated, in seconds; 0: by size alone"
+    )
+    log_total_bytes: int = Field(
+        default=512 * MIB, ge=8192, description="the log and its rotated parts together, in bytes: the oldest go"
     )
 
 

@@ -147,6 +147,7 @@ _EXPECTED = {
     "string_too_short": "expected a string that is not empty",
     "dict_type": "expected a table",
     "model_type": "expected a table",
+    "tuple_type": "expected an array",
 }
 
 

@@ -29,6 +29,9 @@ MODEL_SOURCE_FLAGS = (
     "--models-dir", "--models-preset",
 )  # fmt: skip
 MODEL_SOURCE_ENV = ("MODEL", "MODEL_URL", "HF_REPO", "DOCKER_REPO", "MODELS_DIR", "MODELS_PRESET")
+FIT_FLAGS = ("--fit", "-fit")
+FIT_ENV = "LLAMA_ARG_FIT"
+OFF_WORDS = frozenset({"off", "0", "false", "disabled"})
 SECRET_FLAGS = ("--api-key", "--hf-token", "-hft")
 REDACTED = "***"
 
@@ -109,6 +112,12 @@ def endpoint_of(argv: Sequence[str], env: Mapping[str, str]) -> Endpoint:
         raise ValueError(f"expected a port from 1 to 65535, got {given!r}")
     dial_host = _WILDCARDS.get(host, host)
     return Endpoint(bind_host=host, dial_host=dial_host, port=int(given), prefix=prefix, tls=tls, api_key=api_key)
+
+
+def uses_fit(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether the server sizes itself by the memory free while it loads, which it does unless told not to."""
+    given = flag_value(argv, FIT_FLAGS) or env.get(FIT_ENV) or "on"
+    return given.lower() not in OFF_WORDS
 
 
 def redacted(argv: Sequence[str]) -> list[str]:

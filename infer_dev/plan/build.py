@@ -67,6 +67,7 @@ def _places(file: ConfigFile, name: str) -> dict[Topic, str]:
         Topic.PORT: file.place_of(name, "server", "port", "host"),
         Topic.LOG: file.place_of(name, "control", "log_file", "log_dir"),
         Topic.GROUP: file.place_of(name, "control", "group"),
+        Topic.ORDER: file.place_of(name, "control", "start_after"),
     }
 
 
@@ -104,4 +105,5 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
         enabled=control.enabled,
         autostart=control.autostart,
         group=control.group,
+        start_after=control.start_after,
     )

@@ -1,6 +1,6 @@
 """What cannot run side by side: two instances on one port, two writers of one log, a group that starts twice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -34,6 +34,7 @@ def conflicts(specs: Sequence[Spec], others: Sequence[Spec] = ()) -> Iterator[Co
             if spec.name == other.name:
                 what = f"the name is taken by an instance of {other.source}"
                 yield Conflict(spec.name, Topic.INSTANCE, what, "rename one of the two")
+    yield from _order(specs)
     foreign = [spec for spec in others if spec.enabled]
     pairs = [*combinations(active, 2), *((old, new) for new in active for old in foreign if old.name != new.name)]
     for first, second in pairs:
@@ -65,6 +66,35 @@ def _pair(first: Spec, second: Spec) -> Iterator[Conflict]:
             f"the log {second.command.log_file} is also that of instance {other}",
             "give each its own control.log_file, or set control.log_dir instead",
         )
+
+
+def _order(specs: Sequence[Spec]) -> Iterator[Conflict]:
+    """`start_after` that can never be followed: a name nobody has, a circle."""
+    after = {spec.name: spec.start_after for spec in specs}
+    for spec in specs:
+        for name in spec.start_after:
+            if name not in after:
+                known = ", ".join(other for other in after if other != spec.name) or "none"
+                what = f"start_after names {name!r}, which is no instance of this file"
+                yield Conflict(spec.name, Topic.ORDER, what, f"the others are: {known}")
+        path = _way_back(spec.name, after)
+        if path and spec.name == min(path):  # told once a circle
+            what = f"start_after goes in a circle: {' -> '.join((*path, spec.name))}"
+            yield Conflict(spec.name, Topic.ORDER, what, "take one of them out")
+
+
+def _way_back(start: str, after: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """A shortest way from `start` along `after` back to it, without the last step's name; () if there is none."""
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen = set[str]()
+    for way in ways:
+        for name in after.get(way[-1], ()):
+            if name == start:
+                return way
+            if name not in seen:
+                seen.add(name)
+                ways.append((*way, name))
+    return ()
 
 
 def overlap(one: Endpoint, two: Endpoint) -> bool:

@@ -12,6 +12,7 @@ class Topic(StrEnum):
     PORT = "port"
     LOG = "log"
     GROUP = "group"
+    ORDER = "order"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,13 @@ class Policy:
     backoff_max_s: float = 60.0
     ready_timeout_s: float = 900.0
     stop_timeout_s: float = 15.0
+    drain_timeout_s: float = 0.0
+    stall_timeout_s: float = 300.0
+    canary_interval_s: float = 300.0
+    degraded_timeout_s: float = 30.0
+    log_rotate_bytes: int = 64 * 1024 * 1024
+    log_rotate_s: float = 0.0
+    log_total_bytes: int = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,7 @@ class Spec:
     enabled: bool = True
     autostart: bool = True
     group: str | None = None
+    start_after: tuple[str, ...] = ()
 
     @property
     def starts_itself(self) -> bool:

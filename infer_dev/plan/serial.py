@@ -37,5 +37,6 @@ def spec_from_json(document: Mapping[str, Any]) -> Spec:  # Any: a JSON document
             "command": Command(**{**command, "argv": tuple(command["argv"])}),
             "endpoint": Endpoint(**document["endpoint"]),
             "policy": Policy(**document["policy"]),
+            "start_after": tuple(document["start_after"]),
         }
     )

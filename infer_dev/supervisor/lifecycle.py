@@ -94,6 +94,13 @@ class ProbePassed:
 
 
 @dataclass(frozen=True, slots=True)
+class Impostor:
+    """Another program answers where this instance should."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpawnFailed:
     """No process came about. `retry`: the host was short of something, the command is not at fault."""
 
@@ -111,7 +118,9 @@ class Exited:
     jitter: float = 0.0
 
 
-Event = Start | Stop | Restart | Kill | Due | BecameReady | ProbeFailed | ProbePassed | SpawnFailed | Exited
+Event = (
+    Start | Stop | Restart | Kill | Due | BecameReady | ProbeFailed | ProbePassed | Impostor | SpawnFailed | Exited
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +182,9 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
             return _ended(life, Exited(failure, clean=False, jitter=jitter), policy, now)
         case State.STARTING, Due():
             verdict = Failure(cause=Cause.READY_TIMEOUT, detail=f"not ready after {policy.ready_timeout_s:g} s")
+            return _stop(replace(life, verdict=verdict), policy, now, wanted=True)
+        case State.STARTING, Impostor(detail):
+            verdict = Failure(cause=Cause.PORT_IN_USE, detail=detail)
             return _stop(replace(life, verdict=verdict), policy, now, wanted=True)
         case State.READY, Due():
             return Step(replace(life, attempt=0, due=None))

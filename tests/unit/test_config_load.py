@@ -90,6 +90,14 @@ def test_control_of_a_file_without_additions_has_the_defaults(tmp_path):
         "backoff_max_s": 60.0,
         "ready_timeout_s": 900.0,
         "stop_timeout_s": 15.0,
+        "drain_timeout_s": 0.0,
+        "stall_timeout_s": 300.0,
+        "canary_interval_s": 300.0,
+        "degraded_timeout_s": 30.0,
+        "start_after": (),
+        "log_rotate_bytes": 64 * 1024 * 1024,
+        "log_rotate_s": 0.0,
+        "log_total_bytes": 512 * 1024 * 1024,
     }
 
 

@@ -10,6 +10,7 @@ from infer_dev.plan.argv import (
     names_a_model,
     redacted,
     server_argv,
+    uses_fit,
 )
 
 NASTY = [
@@ -215,3 +216,18 @@ def test_redacted_arguments_hold_no_secret(argv, shown):
     given = list(argv)
     assert redacted(argv) == shown
     assert argv == given
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "fits"),
+    [
+        ((), {}, True),
+        (("--fit", "on"), {}, True),
+        (("--fit", "off"), {}, False),
+        (("-fit", "0"), {}, False),
+        ((), {"LLAMA_ARG_FIT": "off"}, False),
+        (("--fit", "on"), {"LLAMA_ARG_FIT": "off"}, True),
+    ],
+)
+def test_server_fits_itself_unless_told_not_to(argv, env, fits):
+    assert uses_fit(argv, env) is fits

@@ -185,3 +185,24 @@ def test_disabled_instance_of_another_file_is_left_out(tmp_path):
 def test_others_are_not_compared_with_each_other(tmp_path):
     others = specs_of(tmp_path, instance("a") + instance("b"), "other.toml")
     assert found(specs_of(tmp_path, instance("c", "port = 1")), others) == []
+
+
+def test_start_after_names_another_instance_of_the_file(tmp_path):
+    text = instance("a", "port = 1") + instance("b", "port = 2", "start_after = ['a']")
+    assert found(specs_of(tmp_path, text)) == []
+
+
+def test_start_after_an_unknown_name_is_a_conflict(tmp_path):
+    text = instance("a", "port = 1", "start_after = ['z']") + instance("b", "port = 2")
+    assert found(specs_of(tmp_path, text)) == [("a", "start_after names 'z', which is no instance of this file")]
+
+
+@pytest.mark.parametrize(
+    ("after", "circle"), [({"a": "a"}, "a -> a"), ({"a": "c", "b": "a", "c": "b"}, "a -> c -> b -> a")]
+)
+def test_start_after_in_a_circle_is_a_conflict_told_once(tmp_path, after, circle):
+    text = "".join(
+        instance(name, f"port = {port}", f"start_after = ['{after[name]}']" if name in after else "")
+        for port, name in enumerate("abc", 1)
+    )
+    assert found(specs_of(tmp_path, text)) == [("a", f"start_after goes in a circle: {circle}")]
