@@ -20,6 +20,8 @@ RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
 # Whatever the process becomes, /proc/PID/environ still tells.
 INSTANCE_MARK_VAR = "INFER_DEV_INSTANCE"
 RUNTIME_MARK_VAR = "INFER_DEV_INSTANCE_RUNTIME"
+SOURCE_MARK_VAR = "INFER_DEV_INSTANCE_SOURCE"
+DIGEST_MARK_VAR = "INFER_DEV_INSTANCE_DIGEST"
 
 # Variables that must not reach an instance from the shell that happened to start the daemon: llama-server
 # reads the first two as command-line options, the others are ours.
@@ -35,6 +37,9 @@ SYSTEM_RUNTIME_DIR = "/run/infer-dev"
 SOCKET_NAME = "control.sock"
 LOCK_NAME = "daemon.lock"
 DAEMON_LOG_NAME = "daemon.log"
+INSTANCES_NAME = "instances"
+SOURCES_NAME = "sources.json"
+HISTORY_NAME = "history.jsonl"
 
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:

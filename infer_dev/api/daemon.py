@@ -6,24 +6,32 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 
 from infer_dev import __version__
+from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
-from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE
+from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
+from infer_dev.host import gpu, oom
+from infer_dev.host.process import life_id
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
-from infer_dev.settings import socket_path
-from infer_dev.supervisor.history import History
-from infer_dev.supervisor.instance import Surroundings
+from infer_dev.host.sweep import MarkScan
+from infer_dev.settings import HISTORY_NAME, socket_path
+from infer_dev.supervisor.clock import Clock
+from infer_dev.supervisor.history import History, Journal
+from infer_dev.supervisor.order import Gate
+from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
+from infer_dev.supervisor.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
 BUSY = "busy"
 READY = "ready"
 WARM_UP_AFTER_S = 1.0
+BEAT_S = 1.0
 
 
 def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None = None) -> int:
@@ -47,7 +55,7 @@ def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None
         log.error("another daemon runs in %s; this one leaves", runtime)
         return EXIT_UNAVAILABLE
     try:
-        asyncio.run(_serve(runtime, environ, ready_fd))
+        asyncio.run(_serve(runtime, environ, lock, ready_fd))
     finally:
         lock.release()
     return EXIT_OK
@@ -60,18 +68,22 @@ def configure_logging() -> None:
     )
 
 
-async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None) -> None:
+async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
-    history = History()
-    around = Surroundings(environ=environ, runtime=runtime, history=history, clock=loop.time)
+    around = Surroundings(
+        environ=environ,
+        runtime=runtime,
+        history=History(journal=Journal(os.path.join(runtime, HISTORY_NAME))),
+        clock=Clock(),
+        store=StateStore(runtime, life_id()),
+        gate=Gate(gpu.are_present),
+        scan=MarkScan(runtime),
+        oom_score_adj=oom.keep_this_process(),
+    )
     supervisor = Supervisor(around)
     path = socket_path(runtime)
     http = HttpServer(Routes(supervisor, address=f"unix:{path}").router())
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # we hold the lock, so whoever made it is dead
-    with _umask(0o177):
-        server = await asyncio.start_unix_server(http.serve_connection, path, backlog=128)
-    ours = os.stat(path).st_ino
+    control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(supervisor.run())
@@ -79,19 +91,33 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, supervisor.leave)
             loop.add_signal_handler(signal.SIGHUP, supervisor.want_reload)
+            await control.open()
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
-            warming = tasks.create_task(_warm_up())
+            others = [tasks.create_task(_warm_up()), tasks.create_task(_beat(around, supervisor, lock, control))]
             await running
-            warming.cancel()
+            for task in others:
+                task.cancel()
     finally:
-        history.close()
-        server.close()
+        around.history.close()
+        control.close()
         await http.close()
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(path).st_ino == ours:  # else another daemon's, made since somebody removed ours
-                os.unlink(path)
         log.info("daemon pid=%d leaves", os.getpid())
+
+
+async def _beat(around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket) -> None:
+    """Once a second: see that time goes on, and that what others find us by is still there."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        around.clock()
+        around.oom_kills.rose()
+        try:
+            if lock.heal():
+                around.store.forget_written()
+                supervisor.save_all()
+            await control.heal()
+        except (OSError, UnavailableError) as err:
+            log.error("cannot make the runtime directory again: %s", err)  # noqa: TRY400 - the message tells all
 
 
 async def _warm_up() -> None:
@@ -105,12 +131,3 @@ def _notify(fd: int | None, word: str) -> None:
         with contextlib.suppress(OSError):  # who started us may be gone
             os.write(fd, f"{word}\n".encode())
         os.close(fd)
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    old = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(old)

@@ -10,7 +10,7 @@ from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile
-from infer_dev.plan.model import Source
+from infer_dev.plan.model import Plan, Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.supervisor import Supervisor
 
@@ -18,9 +18,10 @@ from infer_dev.supervisor.supervisor import Supervisor
 class Routes:
     """The routes over one supervisor."""
 
-    def __init__(self, supervisor: Supervisor, *, address: str) -> None:
+    def __init__(self, supervisor: Supervisor, *, address: str, keeper: str | None = None) -> None:
         self._supervisor = supervisor
         self._address = address
+        self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
 
     def router(self) -> Router:
@@ -31,7 +32,10 @@ class Routes:
         router.add("GET", "/events", self.events)
         router.add("GET", "/logs/{name}", self.logs)
         router.add("POST", "/up", self.up)
+        router.add("POST", "/plan", self.plan)
+        router.add("POST", "/reload", self.reload)
         router.add("POST", "/down", self.down)
+        router.add("POST", "/handover", self.handover)
         router.add("POST", "/instances/{name}/start", self.start)
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
@@ -54,17 +58,38 @@ class Routes:
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
-        body = request.json({"config": str, "overrides": str | None, "search_path": str, "plan": dict | None})
-        config = _absolute(body["config"])
-        source = Source(path=config, overrides=body["overrides"], search_path=body["search_path"] or "")
-        try:
-            plan = plan_from_json(body["plan"]) if body["plan"] else None
-        except ValueError as err:
-            raise UsageError(f"cannot read the request: plan: {err}") from err
+        source, plan = _asked(request)
         result = await self._supervisor.up(source, plan)
         answer = asdict(result)
         answer["states"] = self._states(result.waiting)
         return json_response(answer)
+
+    async def plan(self, request: Request) -> Response:
+        """What `/up` with the same body would do; nothing is done."""
+        source, plan = _asked(request)
+        intent = await self._supervisor.plan(source, plan)
+        return json_response(
+            {
+                "enabled": intent.plan.enabled,
+                "changes": asdict(intent.changes),
+                "starting": intent.starting,
+                "stopping": intent.ending,
+                "differences": {name: [asdict(one) for one in of] for name, of in intent.differences.items()},
+            }
+        )
+
+    async def reload(self, request: Request) -> Response:
+        """Read files that are up again, by default all; only what differs in them is changed."""
+        config = request.json({"config": str | None})["config"]
+        results = await self._supervisor.reload([_absolute(config)] if config else [])
+        started = [name for result in results.values() for name in result.started]
+        return json_response(
+            {
+                "files": {path: asdict(result) for path, result in results.items()},
+                "last_id": min((result.last_id for result in results.values()), default=0),
+                "states": self._states(started),
+            }
+        )
 
     async def down(self, request: Request) -> Response:
         """Stop one file's instances, or everything; in the latter case the daemon leaves right after.
@@ -88,6 +113,12 @@ class Routes:
                 self._supervisor.leave()
                 await self._supervisor.wait_left()
         return json_response({"names": names, "left": self._supervisor.has_left, "pid": os.getpid()})
+
+    async def handover(self, _: Request) -> Response:
+        """Leave, and leave the instances to the next daemon."""
+        self._supervisor.hand_over()
+        await self._supervisor.wait_left()
+        return json_response({"pid": os.getpid(), "keeper": self._keeper})
 
     async def start(self, request: Request) -> Response:
         """Start one instance; does not wait until it is ready."""
@@ -141,6 +172,17 @@ class Routes:
             "config": ",".join(self._supervisor.sources) or None,
             "api": self._address,
         }
+
+
+def _asked(request: Request) -> tuple[Source, Plan | None]:
+    """The file that a request names, and what it says if the caller has read it already."""
+    body = request.json({"config": str, "overrides": str | None, "search_path": str, "plan": dict | None})
+    config = _absolute(body["config"])
+    source = Source(path=config, overrides=body["overrides"], search_path=body["search_path"] or "")
+    try:
+        return source, plan_from_json(body["plan"]) if body["plan"] else None
+    except ValueError as err:
+        raise UsageError(f"cannot read the request: plan: {err}") from err
 
 
 def _absolute(path: str) -> str:

@@ -9,8 +9,12 @@ from infer_dev.settings import READY_FD_VAR, runtime_dir
 FIRST_OTHER_FD = 3
 
 
-def daemon() -> int:
-    """Run until told to leave."""
+def daemon(*, replace: bool = False) -> int:
+    """Run until told to leave; or have the daemon that runs replaced by one of this version, and return."""
+    if replace:
+        from infer_dev.cli.replace import replace_daemon  # noqa: PLC0415 - for this option only
+
+        return replace_daemon()
     given = os.environ.pop(READY_FD_VAR, "")
     ready_fd = int(given) if given.isdigit() else None
     _close_inherited(ready_fd)

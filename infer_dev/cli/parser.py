@@ -65,6 +65,27 @@ def down(config: str | None) -> int:
     return run_command("down", *([config] if config else []))
 
 
+@cli.command(help=COMMANDS["plan"].help)
+@_config
+@_json
+def plan(config: str | None, *, as_json: bool) -> int:
+    return run_command("plan", *([config] if config else []), as_json=as_json)
+
+
+@cli.command("reload", help=COMMANDS["reload"].help)
+@_config
+@_no_wait
+@_timeout
+def reload_(config: str | None, *, no_wait: bool, timeout_s: float | None) -> int:
+    return run_command("reload", *([config] if config else []), wait=not no_wait, timeout_s=timeout_s)
+
+
+@cli.command(help=COMMANDS["daemon"].help, hidden=True)
+@click.option("--replace", is_flag=True, help="take over from the daemon that runs; no instance is touched")
+def daemon(*, replace: bool) -> int:
+    return run_command("daemon", replace=replace)
+
+
 @cli.command(help=COMMANDS["status"].help)
 @_names
 @_json
@@ -200,8 +221,3 @@ def bundle_create(folder: str, output: str, *, with_system_libraries: bool) -> i
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     return run_command("completion", shell, group=cli)
-
-
-@cli.command(help=COMMANDS["daemon"].help, hidden=True)
-def daemon() -> int:
-    return run_command("daemon")

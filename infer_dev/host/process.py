@@ -1,8 +1,10 @@
-"""A child process held by a pidfd, so that no signal ever reaches a stranger with a reused pid.
+"""A process held by a pidfd, so that no signal ever reaches a stranger with a reused pid.
 
 `asyncio.subprocess` is not used: it signals by pid and may hit a stranger (cpython#127049). A child gets its own
 session and process group, its output goes straight to a file, and it is reaped only after its whole group is
-gone: until then its pid, which names the group, cannot be given to another process.
+gone: until then its pid, which names the group, cannot be given to another process. A process adopted from a
+daemon that died is not our child: whoever is its parent reaps it at any moment, so its group is never signalled
+by number.
 """
 
 import asyncio
@@ -10,23 +12,31 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-GROUP_POLL_S = 0.02
-GROUP_GRACE_S = 2.0
+from infer_dev.host.marks import mark_of
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: an exit status, or the signal that ended it."""
+    """How a process ended: an exit status, or the signal that ended it; neither where only its parent knows."""
 
     status: int | None = None
     signal: int | None = None
 
+    @classmethod
+    def of_code(cls, code: int) -> "Exit":
+        """From a status, or minus a signal, as `subprocess` has it."""
+        return cls(signal=-code) if code < 0 else cls(status=code)
+
     @property
     def ok(self) -> bool:
         return self.status == 0
+
+    @property
+    def is_known(self) -> bool:
+        return self.code is not None
 
     @property
     def code(self) -> int | None:
@@ -42,14 +52,18 @@ class Exit:
 
 
 class Process:
-    """A running child of ours. Made by `spawn`."""
+    """A running process of ours: a child made by `spawn`, or one taken over by `adopt`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, pid: int, pidfd: int, started: int, popen: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self.start_time = started
+        self._pidfd = pidfd
         self._popen = popen
-        self.pid = popen.pid
-        self._pidfd = os.pidfd_open(popen.pid)
-        self.start_time = start_time(popen.pid)
-        self._reaped = False
+        self._closed = False
+
+    @property
+    def is_adopted(self) -> bool:
+        return self._popen is None
 
     def on_exit(self, callback: Callable[[], object]) -> None:
         """Call `callback` once in the running loop when the process has ended. It is not reaped by that."""
@@ -61,51 +75,72 @@ class Process:
 
         loop.add_reader(self._pidfd, ended)
 
-    def signal_group(self, number: int) -> None:
-        """Send a signal to the process and all of its group. Nothing happens once it is reaped."""
-        if self._reaped:
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and all of its group. Nothing happens once it is let go of."""
+        if self._closed:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        if self.is_adopted:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self._pidfd, number)
+            signal_each(group_members(self.pid), number, only_if=self._is_marked_member)
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def terminate(self) -> None:
         """Ask the group to end. CONT goes along so that a stopped process can act on it."""
-        self.signal_group(signal.SIGTERM)
-        self.signal_group(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the group for certain."""
-        self.signal_group(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
-    async def sweep_group(self, grace_s: float = GROUP_GRACE_S) -> None:
-        """End what the ended leader left in its group: TERM, a grace period, KILL."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        asked = False
-        while True:
-            try:
-                if not group_members(self.pid):
-                    return
-            except OSError:  # no descriptor left to look with: end unseen what may be there
-                self.kill()
-                return
-            if not asked:
-                self.terminate()
-                asked = True
-            elif loop.time() >= deadline:
-                self.kill()
-            await asyncio.sleep(GROUP_POLL_S)
+    def leftovers(self, marked: Iterable[int]) -> list[int]:
+        """What lives on of an ended process: the rest of its group, and those that carry its instance's mark.
+
+        Args:
+            marked: pids with the mark, as `marks.find_marked` gives them.
+        """
+        members = group_members(self.pid)
+        if self.is_adopted:
+            members = [pid for pid in members if self._is_marked_member(pid)]
+        return [pid for pid in sorted({*members, *marked} - {self.pid}) if not is_ended(pid)]
 
     def reap(self) -> Exit:
-        """Take the exit status of the ended process and let go of its pid."""
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        self._reaped = True
-        os.close(self._pidfd)
+        """Take the exit status of the ended process and let go of its pid; unknown for an adopted one."""
+        ended = self._wait(os.WEXITED)
+        if self._popen is not None:
+            self._popen.returncode = ended.code  # or Popen would wait for this pid again when it is collected
+        self.let_go()
+        return ended
+
+    def peek(self) -> Exit:
+        """The exit status of the ended process, which keeps its pid."""
+        return self._wait(os.WEXITED | os.WNOWAIT)
+
+    def _wait(self, options: int) -> Exit:
+        if self.is_adopted:
+            return Exit()
+        result = os.waitid(os.P_PIDFD, self._pidfd, options)
         assert result is not None  # noqa: S101 - only WNOHANG may give None
         by_itself = result.si_code == os.CLD_EXITED
-        ended = Exit(status=result.si_status) if by_itself else Exit(signal=result.si_status)
-        self._popen.returncode = ended.code  # or Popen would wait for this pid again when it is collected
-        return ended
+        return Exit(status=result.si_status) if by_itself else Exit(signal=result.si_status)
+
+    def let_go(self) -> None:
+        """Watch and signal it no longer, whether it runs or not."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(RuntimeError):  # no loop: nothing watches it
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        if self._popen is not None and self._popen.returncode is None:
+            self._popen.returncode = 0  # else Popen warns of a child still running when it is collected
+
+    def _is_marked_member(self, pid: int) -> bool:
+        """Whether `pid` is of this group and of an instance: a group's number may belong to strangers by now."""
+        return pid != self.pid and is_in_group(pid, self.pid) and mark_of(pid) is not None
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, output_fd: int) -> Process:
@@ -123,26 +158,86 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, output_fd: i
         stderr=output_fd,
         start_new_session=True,
     )
-    return Process(popen)
+    try:
+        return Process(popen.pid, os.pidfd_open(popen.pid), start_time(popen.pid) or 0, popen)
+    except OSError:  # no descriptor left to hold it by: better none than one that nobody watches
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+        raise
+
+
+def adopt(pid: int, started: int) -> Process | None:
+    """Take over a process that another one started, or None if it is no more.
+
+    Args:
+        pid: its number.
+        started: its `start_time`: a pid alone may be a stranger's by now.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if start_time(pid) != started or is_ended(pid):  # looked at after the pidfd was opened: they are of one process
+        os.close(pidfd)
+        return None
+    return Process(pid, pidfd, started)
+
+
+def signal_each(pids: Iterable[int], number: int, *, only_if: Callable[[int], bool]) -> None:
+    """Send a signal to processes that need not be our children.
+
+    `only_if` tells whether a pid is meant; it is asked while a pidfd holds the process.
+    """
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if only_if(pid):
+                signal.pidfd_send_signal(fd, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+        finally:
+            os.close(fd)
 
 
 def start_time(pid: int) -> int | None:
     """Clock ticks between boot and the start of `pid` (field 22 of /proc/PID/stat): with the pid, an identity."""
-    fields = _stat_fields(str(pid))
+    fields = _stat_fields(pid)
     return int(fields[19]) if fields else None
 
 
+def state_of(pid: int) -> str:
+    """The state letter of proc_pid_stat(5), as "R", "S", "D", "Z"; "" if there is no such process."""
+    fields = _stat_fields(pid)
+    return fields[0] if fields else ""
+
+
+def is_ended(pid: int) -> bool:
+    """Whether the process is gone, or waits to be reaped."""
+    return state_of(pid) in ("", "Z", "X")
+
+
+def is_session_leader(pid: int) -> bool:
+    """Whether it began its session, as every instance's first process does."""
+    with contextlib.suppress(OSError):
+        return os.getsid(pid) == pid
+    return False
+
+
+def is_in_group(pid: int, group: int) -> bool:
+    """Whether `pid` is of a process group now."""
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
+
+
 def group_members(group: int) -> list[int]:
-    """Pids of the living (not zombie) members of a process group, its leader apart."""
-    members = []
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if not entry.name.isdigit() or int(entry.name) == group:
-                continue
-            fields = _stat_fields(entry.name)
-            if fields and int(fields[2]) == group and fields[0] not in "ZX":
-                members.append(int(entry.name))
-    return members
+    """Pids of the living members of a process group, its leader apart."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in pids if pid != group and is_in_group(pid, group) and not is_ended(pid)]
 
 
 def rss_bytes(pid: int) -> int | None:
@@ -154,7 +249,20 @@ def rss_bytes(pid: int) -> int | None:
         return None
 
 
-def _stat_fields(pid: str) -> list[str] | None:
+def life_id() -> str:
+    """What tells one life of this host or container from the next: the kernel's boot, and when pid 1 started.
+
+    Pids begin again and folders stay when a container is restarted; the boot id alone is the host's.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return f"{boot}:{start_time(1)}"
+
+
+def _stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third (state) on; the second may hold any character."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

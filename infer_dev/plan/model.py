@@ -1,8 +1,10 @@
 """The plan's words: a spec is one instance as it shall run, a plan is all specs of one file."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
 
 class Topic(StrEnum):
@@ -93,6 +95,12 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str
     log_file: str
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are another for another command."""
+        whole = json.dumps([self.argv, sorted(self.env.items()), self.cwd, self.log_file])
+        return sha256(whole.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,19 @@ falls behind by more than is kept misses the oldest records and sees it by the i
 """
 
 import asyncio
+import json
+import logging
+import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+log = logging.getLogger(__name__)
+
 KEPT_RECORDS = 2000
+KEPT_BYTES = 2 * 1024 * 1024
+FILE_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +46,86 @@ class Record:
     log_tail: tuple[str, ...] = ()
 
 
+class Journal:
+    """The records in a file, one JSON object a line, so that the next daemon has them too.
+
+    Opened for each record: a folder that was removed meanwhile costs the records in it and nothing else.
+    """
+
+    def __init__(self, path: str, *, kept: int = KEPT_RECORDS, kept_bytes: int = KEPT_BYTES) -> None:
+        self._path = path
+        self._kept = kept
+        self._kept_bytes = kept_bytes
+        self._lines = 0
+        self._bytes = 0
+        self._torn = False
+        self._failing = False
+
+    def load(self) -> list[Record]:
+        """The records kept, oldest first. A line cut short by the end of a daemon is left out."""
+        records = []
+        try:
+            with open(self._path, "rb") as file:
+                for line in file:
+                    self._lines += 1
+                    self._bytes += len(line)
+                    self._torn = not line.endswith(b"\n")
+                    if (record := _record_of(line)) is not None:
+                        records.append(record)
+        except OSError:
+            return []
+        return records[-self._kept :]
+
+    def append(self, record: Record, others: Iterable[Record]) -> None:
+        """Write one more; once twice what is kept is there, only `others` (the kept ones, this included) stay."""
+        line = _line_of(record)
+        self._lines += 1
+        self._bytes += len(line)
+        try:
+            if self._lines > 2 * self._kept or self._bytes > 2 * self._kept_bytes:
+                self._rewrite(others)
+                return
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            try:
+                os.write(fd, b"\n" + line if self._torn else line)
+                self._torn = False
+            finally:
+                os.close(fd)
+        except OSError as err:
+            if not self._failing:
+                log.error("cannot write the history to %s: %s", self._path, err.strerror)  # noqa: TRY400 - the message tells all
+            self._failing = True
+            return
+        self._failing = False
+
+    def _rewrite(self, records: Iterable[Record]) -> None:
+        lines = [_line_of(record) for record in records]
+        while len(lines) > 1 and sum(map(len, lines)) > self._kept_bytes:
+            del lines[: len(lines) // 2]
+        new = f"{self._path}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(fd, "wb") as file:
+            file.writelines(lines)
+        os.rename(new, self._path)
+        self._torn = False
+        self._lines, self._bytes = len(lines), sum(map(len, lines))
+
+
 class History:
     """The records kept and those waiting for the next one."""
 
-    def __init__(self, kept: int = KEPT_RECORDS, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._records: deque[Record] = deque(maxlen=kept)
+    def __init__(
+        self,
+        kept: int = KEPT_RECORDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        journal: Journal | None = None,
+    ) -> None:
+        self._records: deque[Record] = deque(journal.load() if journal else (), maxlen=kept)
         self._now = now
+        self._journal = journal
         self._news = asyncio.Event()
         self._closed = False
-        self.last_id = 0
+        self.last_id = self._records[-1].id if self._records else 0
 
     def add(
         self,
@@ -76,6 +154,8 @@ class History:
             log_tail=log_tail,
         )
         self._records.append(record)
+        if self._journal:
+            self._journal.append(record, self._records)
         self._wake()
         return record
 
@@ -103,3 +183,16 @@ class History:
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _line_of(record: Record) -> bytes:
+    return f"{json.dumps(asdict(record))}\n".encode()
+
+
+def _record_of(line: bytes) -> Record | None:
+    try:
+        found = json.loads(line)
+        record = Record(**{**found, "log_tail": tuple(found["log_tail"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+    return record if isinstance(record.id, int) else None

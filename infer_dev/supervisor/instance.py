@@ -5,43 +5,39 @@ effects; so no two things ever happen to an instance at once. See docs/architect
 """
 
 import asyncio
-import errno
 import logging
-import os
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from infer_dev import __version__
-from infer_dev.host import logfile, ports
-from infer_dev.host.process import Exit, Process, rss_bytes, spawn
+from infer_dev.host.process import Exit, Process
+from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
-from infer_dev.llama_cpp.failure import classify
-from infer_dev.plan.argv import redacted
 from infer_dev.plan.model import Spec
-from infer_dev.supervisor import health
-from infer_dev.supervisor.environment import inherited, marks
-from infer_dev.supervisor.history import History
+from infer_dev.supervisor import drain, health, spawner
+from infer_dev.supervisor.ending import explain
 from infer_dev.supervisor.lifecycle import (
     RUNNING,
+    Cleared,
+    Drained,
     Due,
     Effect,
     Event,
     Exited,
     Failure,
     Life,
+    Orphaned,
     SpawnFailed,
     State,
+    Step,
+    resume,
     transition,
 )
+from infer_dev.supervisor.order import Seat
+from infer_dev.supervisor.state import ProcessRecord
+from infer_dev.supervisor.status import Running, Status, status_of
+from infer_dev.supervisor.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
-
-TAIL_LINES = 10
-TAIL_LINE_CHARS = 400
-CLASSIFY_LINES = 200
-CLASSIFY_LINE_CHARS = 1000
-SHORT_OF_RESOURCES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,74 +53,43 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What instances share.
+class Past:
+    """What an instance goes on with that a daemon before had.
 
     Attributes:
-        environ: the daemon's environment.
-        runtime: the runtime directory, for the mark.
-        history: where transitions are recorded.
-        clock: monotonic time in seconds.
-        probe_interval_s: time between health probes of a ready instance.
+        life: its life, `due` in seconds of this daemon's clock.
+        running: its process, if it lives.
+        ended: how the process ended of which `life` tells, if it does not live; or there are others of its mark.
+        log_start: byte offset in the log at which the ended process began to write.
     """
 
-    environ: Mapping[str, str]
-    runtime: str
-    history: History
-    clock: Callable[[], float]
-    probe_interval_s: float = health.INTERVAL_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """An instance as users see it; the keys of `status --json`. Bytes and seconds as named.
-
-    `cause`, `detail` and `exit_status` tell of the latest failure, also while the next process already runs.
-    """
-
-    name: str
-    state: str
-    pid: int | None
-    port: int | None
-    host: str
-    alias: str | None
-    model: str | None
-    gpu_ids: str | None
-    restarts: int
-    uptime_s: float | None
-    ready_after_s: float | None
-    rss_bytes: int | None
-    gpu_memory_bytes: int | None
-    log_file: str
-    cause: str | None
-    exit_status: int | None
-    adopted: bool
-    detail: str
-    log_tail: tuple[str, ...]
-    source: str
-    group: str | None
-    background: bool
-    state_s: float
-    due_in_s: float | None
+    life: Life
+    running: Running | None = None
+    ended: Exit | None = None
+    log_start: int = 0
 
 
 class Instance:
     """The owner of one instance's state."""
 
-    def __init__(self, spec: Spec, around: Surroundings) -> None:
+    def __init__(self, spec: Spec, around: Surroundings, *, wanted: bool = False, past: Past | None = None) -> None:
         self.spec = spec
         self._around = around
         rest = State.STOPPED if spec.enabled else State.DISABLED
-        self._life = Life(state=rest, rest=rest)
+        self._life = past.life if past else Life(state=rest, rest=rest, wanted=wanted)
+        self._past = past
+        self._had_one = False
+        self._running = past.running if past else None
+        self._forget_digest()
         self._entered = around.clock()
         self._messages: asyncio.Queue[_Message] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._process: Process | None = None
-        self._spawned_at = 0.0
-        self._ready_after_s: float | None = None
-        self._log_start = 0
+        self._waits_for: tuple[str, ...] = ()
         self._watch: asyncio.Task[None] | None = None
+        self._drain: asyncio.Task[None] | None = None
+        self._collector: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self.save()
 
     @property
     def state(self) -> State:
@@ -134,6 +99,17 @@ class Instance:
     def is_running(self) -> bool:
         """Whether it has a process, or is about to have one."""
         return self._life.state in RUNNING
+
+    @property
+    def digest(self) -> str:
+        """Of the command its process was started with, where that may be another than the spec's; else ""."""
+        return self._running.digest if self._running else ""
+
+    @property
+    def seat(self) -> Seat:
+        """As others see it who may have to wait for it."""
+        has = self._running is not None
+        return Seat(spec=self.spec, state=self._life.state, wanted=self._life.wanted, has_process=has)
 
     def post(self, event: Event) -> None:
         """Hand an event over; it is dealt with after those posted before."""
@@ -148,8 +124,14 @@ class Instance:
         self._messages.put_nowait(_Message(what, done))
         await done
 
+    def intend(self) -> None:
+        """Save that it is about to be started, so that a successor does it if this daemon dies before."""
+        if not self.is_running:
+            self._life = replace(self._life, wanted=True)
+            self.save()
+
     def retire(self) -> None:
-        """End the task. The instance must be at rest."""
+        """End the task. The instance must be at rest, or its process is left to the next daemon."""
         self._messages.put_nowait(_Message(None))
 
     async def until_at_rest(self) -> None:
@@ -160,6 +142,7 @@ class Instance:
     async def run(self) -> None:
         """Deal with messages until retired."""
         async with asyncio.TaskGroup() as self._tasks:
+            self._go_on()
             while True:
                 message = await self._next_message()
                 match message.what:
@@ -172,128 +155,134 @@ class Instance:
                 message.acknowledge()
             while not self._messages.empty():  # posted behind the retirement: nobody may wait for ever
                 self._messages.get_nowait().acknowledge()
+            self._let_go()
 
     def status(self) -> Status:
         """How it is now."""
-        now, life, spec = self._around.clock(), self._life, self.spec
-        pid = self._process.pid if self._process else None
-        failure = life.failure
-        return Status(
-            name=spec.name,
-            state=life.state,
-            pid=pid,
-            port=spec.endpoint.port or None,
-            host=spec.endpoint.bind_host,
-            alias=spec.alias,
-            model=spec.model,
-            gpu_ids=spec.gpu_ids,
-            restarts=life.restarts,
-            uptime_s=round(now - self._spawned_at, 3) if pid else None,
-            ready_after_s=self._ready_after_s,
-            rss_bytes=rss_bytes(pid) if pid else None,
-            gpu_memory_bytes=None,
-            log_file=spec.command.log_file,
-            cause=failure.cause if failure else None,
-            exit_status=failure.exit_status if failure else None,
-            adopted=False,
-            detail=failure.detail if failure else "",
-            log_tail=failure.log_tail if failure else (),
-            source=spec.source,
-            group=spec.group,
-            background=spec.background,
-            state_s=round(now - self._entered, 3),
-            due_in_s=round(max(0.0, life.due - now), 3) if life.due and life.state is State.BACKOFF else None,
+        now = self._around.clock()
+        return status_of(
+            self.spec, self._life, self._running, now=now, entered=self._entered, waits_for=self._waits_for
         )
 
     async def _next_message(self) -> _Message:
         """The next message, or `Due` when the state's time has come."""
-        try:
-            async with asyncio.timeout_at(self._life.due):
-                return await self._messages.get()
-        except TimeoutError:
-            return _Message(Due())
+        while True:
+            due = self._life.due
+            left_s = None if due is None else due - self._around.clock()
+            if left_s is not None and left_s <= 0 and self._messages.empty():
+                return _Message(Due())
+            try:
+                async with asyncio.timeout(left_s):
+                    return await self._messages.get()
+            except TimeoutError:
+                continue  # the clock may have stood still meanwhile: then it is not time yet
+
+    def _go_on(self) -> None:
+        """Take up what the daemon before left."""
+        past, self._past = self._past, None
+        if past is None:
+            return
+        assert self._tasks is not None  # noqa: S101 - called from run() alone
+        now = self._around.clock()
+        if self._running:
+            self._begin_to_watch(self._running.process)
+        alive, ended = self._running is not None, past.ended is not None
+        self._follow(resume(past.life, self.spec.policy, now, alive=alive, ended=ended))
+        if past.ended is not None:
+            self._collector = self._tasks.create_task(self._clear_up(past.ended, past.log_start))
 
     def _take_on(self, spec: Spec) -> None:
         self.spec = spec
         rest = State.STOPPED if spec.enabled else State.DISABLED
         at_rest = self._life.state in (State.STOPPED, State.DISABLED)
+        self._forget_digest()
         self._enter(replace(self._life, rest=rest, state=rest if at_rest else self._life.state))
+
+    def _forget_digest(self) -> None:
+        if self._running and self._running.digest == self.spec.command.digest:
+            self._running = replace(self._running, digest="")
 
     def _handle_safely(self, event: Event) -> None:
         try:
-            self._handle(event)
+            self._follow(transition(self._life, event, self.spec.policy, self._around.clock()))
         except Exception:  # owner: this instance; a bug in its handling must not end the other instances
             log.exception("instance=%s: %s could not be dealt with", self.spec.name, event)
             self._stop_watching()
-            if self._process:
-                self._process.kill()
+            if self._running:
+                self._running.process.kill()
             failure = Failure(cause=Cause.UNKNOWN, detail="internal error: see the daemon's log")
-            self._enter(replace(self._life, state=State.FAILED, wanted=False, due=None, failure=failure))
+            broken = replace(self._life, state=State.FAILED, wanted=False, held=False, due=None, failure=failure)
+            self._enter(broken)
 
-    def _handle(self, event: Event) -> None:
-        """Take one step, and those that its effects lead to."""
-        following: Event | None = event
-        while following is not None:
-            step = transition(self._life, following, self.spec.policy, self._around.clock())
-            following = None
+    def _follow(self, step: Step | None) -> None:
+        """Perform a step's effects and take on its life; then the same for those that the effects lead to."""
+        while step is not None:
+            self._save_before(step)
+            following: Event | None = None
             for effect in step.effects:
                 following = self._perform(effect)
+            now = self._around.clock()
+            if isinstance(following, Cleared):  # at once: nobody need see that it was asked
+                step = transition(step.life, following, self.spec.policy, now)
+                continue
             self._enter(step.life)
+            step = transition(self._life, following, self.spec.policy, now) if following is not None else None
+
+    def _save_before(self, step: Step) -> None:
+        """Save what is about to be done, so that a successor neither repeats a start nor forgets a stop.
+
+        Before a start no process must stand in what is saved: only then is an unknown one taken for the new one.
+        """
+        if Effect.TERM in step.effects or (Effect.ASK in step.effects and (not self._life.wanted or self._had_one)):
+            self.save(step.life)
 
     def _perform(self, effect: Effect) -> Event | None:
-        """Do what a step asks for; a spawn that failed is an event at once."""
+        """Do what a step asks for; an answer that is known at once comes back as an event."""
+        assert self._tasks is not None  # noqa: S101 - effects come from run() alone
+        process = self._running.process if self._running else None
         match effect:
+            case Effect.ASK:
+                self._waits_for = self._around.gate.ask(self.spec, lambda: self.post(Cleared()))
+                return None if self._waits_for else Cleared()
             case Effect.SPAWN:
                 return self._spawn()
+            case Effect.DRAIN:
+                self._drain = self._tasks.create_task(self._wait_until_drained())
             case Effect.TERM:
                 self._stop_watching()
-                if self._process:
-                    self._process.terminate()
+                if process:
+                    process.terminate()
             case Effect.KILL:
-                log.warning("instance=%s does not end, is killed", self.spec.name)
-                if self._process:
-                    self._process.kill()
+                self._stop_watching()
+                if process:
+                    process.kill()
         return None
 
     def _spawn(self) -> SpawnFailed | None:
-        assert self._tasks is not None  # noqa: S101 - effects come from run() alone
-        spec = self.spec
-        self._ready_after_s = None
-        if not ports.is_free(spec.endpoint):
-            return _spawn_failed(Cause.PORT_IN_USE, ports.taken(spec.endpoint))
-        ports.remove_stale_socket(spec.endpoint)
-        try:
-            output_fd = logfile.open_log(spec.command.log_file)
-        except OSError as err:
-            if err.errno in SHORT_OF_RESOURCES:
-                return _spawn_failed(Cause.UNKNOWN, f"cannot start a process: {err.strerror}", err)
-            return _spawn_failed(Cause.LOG_UNWRITABLE, f"cannot write {spec.command.log_file}: {err.strerror}", err)
-        try:
-            self._log_start = logfile.end_offset(spec.command.log_file)
-            logfile.write_start_line(output_fd, __version__, redacted(spec.command.argv))
-            env = {
-                **inherited(self._around.environ),
-                **spec.command.env,
-                **marks(spec.name, self._around.runtime),
-            }
-            process = spawn(spec.command.argv, env=env, cwd=spec.command.cwd, output_fd=output_fd)
-        except OSError as err:
-            if err.errno in SHORT_OF_RESOURCES:
-                return _spawn_failed(Cause.UNKNOWN, f"cannot start a process: {err.strerror}", err)
-            if err.errno == errno.E2BIG:
-                return _spawn_failed(Cause.BAD_ARGUMENT, "cannot pass an argument this long (128 KiB at most)", err)
-            if err.filename == spec.command.cwd:
-                return _spawn_failed(Cause.BAD_ARGUMENT, f"cannot enter {spec.command.cwd}: {err.strerror}", err)
-            return _spawn_failed(Cause.BINARY_UNUSABLE, f"cannot start {spec.command.argv[0]}: {err.strerror}", err)
-        finally:
-            os.close(output_fd)
-        self._process = process
-        self._spawned_at = self._around.clock()
-        tasks = self._tasks
-        process.on_exit(lambda: tasks.create_task(self._collect(process)))
-        self._watch = tasks.create_task(self._watch_health())
-        log.info("instance=%s pid=%d log=%s", spec.name, process.pid, spec.command.log_file)
+        self._waits_for = ()
+        self._around.gate.leave(self.spec.name)
+        started = spawner.start(self.spec, self._around)
+        if isinstance(started, SpawnFailed):
+            return started
+        self._running = Running(
+            process=started.process,
+            spawned_at=self._around.clock(),
+            ready_after_s=None,
+            log_start=started.log_start,
+        )
+        log.info("instance=%s pid=%d log=%s", self.spec.name, started.process.pid, self.spec.command.log_file)
+        self._begin_to_watch(started.process)
         return None
+
+    def _begin_to_watch(self, process: Process) -> None:
+        assert self._tasks is not None  # noqa: S101 - called from run() alone
+        tasks = self._tasks
+
+        def ended() -> None:
+            self._collector = tasks.create_task(self._collect(process))
+
+        process.on_exit(ended)
+        self._watch = tasks.create_task(self._watch_health())
 
     async def _watch_health(self) -> None:
         try:
@@ -301,70 +290,109 @@ class Instance:
         except Exception:  # owner: this instance; unwatched it goes on, and is given up if it was not ready yet
             log.exception("instance=%s: its health can no longer be watched", self.spec.name)
 
+    async def _wait_until_drained(self) -> None:
+        try:
+            await drain.until_idle(self.spec)
+        except Exception:  # owner: this instance; the drain's deadline ends it anyway
+            log.exception("instance=%s: its requests can no longer be watched", self.spec.name)
+            return
+        self.post(Drained())
+
     async def _collect(self, process: Process) -> None:
         """After the leader's end: end what it left, take its status, tell why."""
         self._stop_watching()
-        await process.sweep_group()
+        log_start = self._running.log_start if self._running else 0
+
+        def tell() -> None:
+            log.info("instance=%s pid=%d has ended and left processes: they are ended", self.spec.name, process.pid)
+            if self._life.state is not State.STOPPING:
+                self.post(Orphaned(self._explained(process.peek(), log_start)))
+
+        await sweep(process, self.spec.name, self._around.scan, tell)
         ended = process.reap()
-        self._process = None
+        if not ended.is_known:
+            code = await self._around.orphans.take(process.pid, process.start_time)
+            ended = Exit() if code is None else Exit.of_code(code)
+        exited = self._explained(ended, log_start)
+        self._running = None
+        self.post(exited)
+
+    async def _clear_up(self, ended: Exit, log_start: int) -> None:
+        """As `_collect`, for a process that ended before this daemon began."""
+        await sweep(None, self.spec.name, self._around.scan)
+        self.post(self._explained(ended, log_start))
+
+    def _explained(self, ended: Exit, log_start: int) -> Exited:
         failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)
         try:
-            failure = self._explain(ended)
+            killed = self._around.oom_kills.rose()
+            failure = explain(self.spec, ended, log_start=log_start, oom_killed=killed)
         except Exception:  # owner: this instance; what cannot be explained has ended all the same
             log.exception("instance=%s: its end could not be explained", self.spec.name)
-        self.post(Exited(failure, clean=ended.ok, jitter=random.random()))  # noqa: S311 - no secret
-
-    def _explain(self, ended: Exit) -> Failure:
-        lines, _ = logfile.tail(self.spec.command.log_file, CLASSIFY_LINES, since=self._log_start)
-        lines = [line[:CLASSIFY_LINE_CHARS] for line in lines if not line.startswith(logfile.START_MARK)]
-        cause, detail = classify(status=ended.status, signal=ended.signal, lines=lines), str(ended)
-        if cause is Cause.PORT_IN_USE:
-            cause, detail = self._explain_bind()
-        last = tuple(line[:TAIL_LINE_CHARS] for line in lines[-TAIL_LINES:])
-        return Failure(cause=cause, detail=detail, exit_status=ended.code, log_tail=last)
-
-    def _explain_bind(self) -> tuple[Cause, str]:
-        """Why the server could not listen: it says the same of a port in use and of an address not of this host."""
-        at = self.spec.endpoint
-        if ports.is_free(at):
-            return Cause.BAD_ARGUMENT, f"cannot listen on {at}, though it is free"
-        return Cause.PORT_IN_USE, ports.taken(at)
+        return Exited(failure, clean=ended.ok, jitter=random.random())  # noqa: S311 - no secret
 
     def _stop_watching(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        for task in (self._watch, self._drain):
+            if task is not None:
+                task.cancel()
+        self._watch = self._drain = None
+
+    def _let_go(self) -> None:
+        self._stop_watching()
+        if self._collector is not None:
+            self._collector.cancel()
+        self._around.gate.leave(self.spec.name)
+        if self._running:
+            self._running.process.let_go()
 
     def _enter(self, new: Life) -> None:
         """Take on a life; one log line, one record, one wake-up if its state is another."""
         old, self._life = self._life, new
-        if old.state is new.state:
-            return
         now = self._around.clock()
-        after_s, self._entered = now - self._entered, now
+        if not (new.state is State.STARTING and new.held):
+            self._around.gate.leave(self.spec.name)
+            self._waits_for = ()
+        if new.state is State.READY and self._running and self._running.ready_after_s is None:
+            self._running = replace(self._running, ready_after_s=round(now - self._running.spawned_at, 3))
+        self.save()
+        if old.state is not new.state:
+            self._tell(old, new, now)
+            self._changed.set()
+            self._changed = asyncio.Event()
+        self._around.gate.look()
+
+    def _tell(self, old: Life, new: Life, now: float) -> None:
+        after_s, self._entered = max(0.0, now - self._entered), now
         failure = new.failure if new.state in (State.BACKOFF, State.FAILED, State.DEGRADED) else None
         if new.state is State.STARTING and new.failure is not old.failure:
             failure = new.failure  # a restart without delay: the only place to tell why
         if new.state is State.STOPPING:
-            failure = new.verdict
-        if new.state is State.READY and self._ready_after_s is None:
-            self._ready_after_s = round(now - self._spawned_at, 3)
+            failure = new.end.failure if new.end else new.verdict
         self._around.history.add(
             instance=self.spec.name,
             old=old.state,
             new=new.state,
             after_s=after_s,
-            pid=self._process.pid if self._process else None,
+            pid=self._running.process.pid if self._running else None,
             cause=failure.cause if failure else None,
             detail=failure.detail if failure else "",
             log_tail=failure.log_tail if failure else (),
         )
         why = f": {failure.cause}: {failure.detail}" if failure else ""
         log.info("instance=%s %s -> %s after %.1f s%s", self.spec.name, old.state, new.state, after_s, why)
-        self._changed.set()
-        self._changed = asyncio.Event()
 
-
-def _spawn_failed(cause: Cause, detail: str, err: OSError | None = None) -> SpawnFailed:
-    retry = err is not None and err.errno in SHORT_OF_RESOURCES
-    return SpawnFailed(Failure(cause=cause, detail=detail), retry=retry, jitter=random.random())  # noqa: S311 - no secret
+    def save(self, life: Life | None = None) -> None:
+        """Save it as it is, or as it will be with another life."""
+        running = self._running
+        process = None
+        if running:
+            process = ProcessRecord(
+                pid=running.process.pid,
+                start_time=running.process.start_time,
+                spawned_at=running.spawned_at,
+                ready_after_s=running.ready_after_s,
+                log_start=running.log_start,
+            )
+        self._had_one = running is not None
+        digest = running.digest if running else ""
+        self._around.store.save(self.spec, life or self._life, process, now=self._around.clock(), digest=digest)

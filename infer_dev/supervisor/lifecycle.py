@@ -34,9 +34,15 @@ SETTLED = frozenset({State.DISABLED, State.STOPPED, State.READY, State.DEGRADED,
 
 
 class Effect(Enum):
-    """What the owner has to do, in order."""
+    """What the owner has to do, in order.
 
+    `ASK` whether the process may be started now (others may have to load first): the answer is `Cleared`.
+    `DRAIN`: watch for the requests under way to finish: the answer is `Drained`.
+    """
+
+    ASK = auto()
     SPAWN = auto()
+    DRAIN = auto()
     TERM = auto()
     KILL = auto()
 
@@ -57,8 +63,18 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleared:
+    """Nothing it has to wait for is in the way any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Somebody wants it not to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No request is under way any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +127,35 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process and its group are gone. `clean`: exit status 0."""
+    """The process and all it left are gone. `clean`: exit status 0."""
 
     failure: Failure
     clean: bool
     jitter: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """The process has ended as `end` tells, but left others, which are being ended; `Exited` will follow."""
+
+    end: Exited
+
+
 Event = (
-    Start | Stop | Restart | Kill | Due | BecameReady | ProbeFailed | ProbePassed | Impostor | SpawnFailed | Exited
+    Start
+    | Cleared
+    | Stop
+    | Drained
+    | Restart
+    | Kill
+    | Due
+    | BecameReady
+    | ProbeFailed
+    | ProbePassed
+    | Impostor
+    | SpawnFailed
+    | Orphaned
+    | Exited
 )
 
 
@@ -130,24 +166,34 @@ class Life:
     Attributes:
         state: where it is.
         rest: the state of not running: `stopped`, or `disabled`.
-        wanted: whether it shall run once a stop under way is over.
+        wanted: whether it shall run; in `stopping`: again, once the stop is over.
+        held: `starting`, but others have to load first: no process yet.
+        served: this process has been ready.
+        draining: `stopping`, but requests under way may still finish.
+        killed: `stopping`, and SIGKILL has been sent.
         due: monotonic time in seconds at which this state ends by itself.
         attempt: restarts in a row, without a stretch of good running between them.
         recent: monotonic times of restarts within the policy's window.
         restarts: restarts since the last start by hand.
         failure: the latest failure; kept while the next process runs, so that status can tell why.
         verdict: the failure for which a process is being stopped.
+        end: how the process ended, while what it left is being ended.
     """
 
     state: State
     rest: State = State.STOPPED
     wanted: bool = False
+    held: bool = False
+    served: bool = False
+    draining: bool = False
+    killed: bool = False
     due: float | None = None
     attempt: int = 0
     recent: tuple[float, ...] = ()
     restarts: int = 0
     failure: Failure | None = None
     verdict: Failure | None = None
+    end: Exited | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,67 +215,114 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
     """
     match life.state, event:
         case State.DISABLED | State.STOPPED | State.FAILED | State.BACKOFF, Start() | Restart():
-            return _start_by_hand(life, policy, now)
+            return _start_by_hand(life)
         case State.FAILED | State.BACKOFF, Stop():
-            return Step(replace(life, state=life.rest, wanted=False, due=None, failure=None))
+            return _rest(life)
         case State.BACKOFF, Due():
-            return _spawn(life, policy, now)
+            return _ask(life)
+        case State.STARTING, Cleared() if life.held:
+            due = now + policy.ready_timeout_s
+            return Step(replace(life, held=False, due=due), (Effect.SPAWN,))
+        case State.STARTING, Stop() | Kill() if life.held:
+            return _rest(life)
+        case State.STARTING, _ if life.held:
+            return Step(life)
         case State.STARTING, BecameReady():
-            return Step(replace(life, state=State.READY, due=now + STEADY_S))
+            return Step(replace(life, state=State.READY, served=True, due=now + STEADY_S))
         case State.STARTING, SpawnFailed(failure, retry, jitter):
             if retry:
                 return Step(_wait(replace(life, failure=failure), policy, now, jitter))
             return _ended(life, Exited(failure, clean=False, jitter=jitter), policy, now)
         case State.STARTING, Due():
             verdict = Failure(cause=Cause.READY_TIMEOUT, detail=f"not ready after {policy.ready_timeout_s:g} s")
-            return _stop(replace(life, verdict=verdict), policy, now, wanted=True)
+            return _term(replace(life, verdict=verdict), policy, now, wanted=True)
         case State.STARTING, Impostor(detail):
             verdict = Failure(cause=Cause.PORT_IN_USE, detail=detail)
-            return _stop(replace(life, verdict=verdict), policy, now, wanted=True)
+            return _term(replace(life, verdict=verdict), policy, now, wanted=True)
         case State.READY, Due():
             return Step(replace(life, attempt=0, due=None))
         case State.READY, ProbeFailed(detail):
             failure = Failure(cause=Cause.WEDGED, detail=detail)
-            return Step(replace(life, state=State.DEGRADED, due=None, failure=failure))
+            watched = policy.degraded_timeout_s > 0 and policy.restart != "never"
+            patience = now + policy.degraded_timeout_s if watched else None
+            return Step(replace(life, state=State.DEGRADED, due=patience, failure=failure))
         case State.DEGRADED, ProbePassed():
             return Step(replace(life, state=State.READY, due=now + STEADY_S, failure=None))
-        case State.STARTING | State.READY | State.DEGRADED, Stop() | Kill():
-            step = _stop(life, policy, now, wanted=False)
-            return Step(step.life, (*step.effects, Effect.KILL)) if isinstance(event, Kill) else step
-        case State.STARTING | State.READY | State.DEGRADED, Restart():
-            return _stop(life, policy, now, wanted=True)
+        case State.DEGRADED, Due():
+            return _term(replace(life, verdict=life.failure), policy, now, wanted=True)
+        case State.STARTING | State.READY | State.DEGRADED, Kill():
+            step = _term(life, policy, now, wanted=False)
+            return Step(replace(step.life, killed=True, due=now + KILL_RETRY_S), (*step.effects, Effect.KILL))
+        case State.READY, Stop() | Restart() if policy.drain_timeout_s > 0:
+            due, wanted = now + policy.drain_timeout_s, isinstance(event, Restart)
+            draining = replace(life, state=State.STOPPING, wanted=wanted, draining=True, due=due)
+            return Step(draining, (Effect.DRAIN,))
+        case State.STARTING | State.READY | State.DEGRADED, Stop() | Restart():
+            return _term(life, policy, now, wanted=isinstance(event, Restart))
+        case State.STARTING | State.READY | State.DEGRADED, Orphaned(end):
+            due = now + policy.stop_timeout_s
+            return Step(replace(life, state=State.STOPPING, wanted=True, due=due, end=end))
         case State.STARTING | State.READY | State.DEGRADED, Exited():
             return _ended(life, event, policy, now)
-        case State.STOPPING, Exited(failure, _, jitter):
-            if not life.wanted:
-                return Step(replace(life, state=life.rest, due=None, failure=None, verdict=None))
-            if life.verdict is None:
-                return _start_by_hand(life, policy, now)
-            verdict = replace(life.verdict, exit_status=failure.exit_status, log_tail=failure.log_tail)
-            judged = Exited(verdict, clean=False, jitter=jitter)
-            return _ended(replace(life, verdict=None), judged, policy, now)
+        case State.STOPPING, Exited():
+            return _stopped(life, event, policy, now)
         case State.STOPPING, Stop():
-            return Step(replace(life, wanted=False, verdict=None))
+            return Step(replace(life, wanted=False, verdict=None, end=None))
         case State.STOPPING, Start() | Restart():
-            return Step(replace(life, wanted=True, verdict=None))
+            return Step(replace(life, wanted=True, verdict=None, end=None))
+        case State.STOPPING, Drained() | Due() if life.draining:
+            return _term(life, policy, now, wanted=life.wanted)
         case State.STOPPING, Kill() | Due():
-            return Step(replace(life, due=now + KILL_RETRY_S), (Effect.KILL,))
+            return Step(replace(life, draining=False, killed=True, due=now + KILL_RETRY_S), (Effect.KILL,))
     return Step(life)
 
 
-def _spawn(life: Life, policy: Policy, now: float) -> Step:
-    due = now + policy.ready_timeout_s
-    return Step(replace(life, state=State.STARTING, wanted=True, due=due), (Effect.SPAWN,))
+def resume(life: Life, policy: Policy, now: float, *, alive: bool, ended: bool) -> Step:
+    """The life a daemon goes on with, from the one that its predecessor left.
+
+    Args:
+        life: as saved last. What is saved before a process is started has `wanted` set already.
+        policy: how the instance is kept alive.
+        now: monotonic time in seconds.
+        alive: whether its process runs.
+        ended: whether it had one that has ended meanwhile, or left processes that are still to be ended: the
+            owner sees to that and then lets `Exited` follow.
+    """
+    if alive:
+        if life.state in (State.READY, State.DEGRADED) or (life.state is State.STARTING and not life.held):
+            return Step(life)
+        if life.state is State.STOPPING or not life.wanted:
+            again = (Effect.DRAIN,) if life.draining else (Effect.TERM,)
+            due = life.due if life.due is not None else now + policy.stop_timeout_s
+            return Step(replace(life, state=State.STOPPING, due=due), again)
+        return Step(replace(life, state=State.STARTING, held=False, due=now + policy.ready_timeout_s))
+    if ended:
+        return Step(
+            life if life.state in RUNNING and not life.held else replace(life, state=State.STOPPING, due=None)
+        )
+    if life.state is State.STOPPING and not life.wanted:
+        return _rest(life)
+    return _ask(life) if life.wanted and life.state is not State.BACKOFF else Step(life)
 
 
-def _start_by_hand(life: Life, policy: Policy, now: float) -> Step:
+def _ask(life: Life) -> Step:
+    fresh = Life(state=State.STARTING, rest=life.rest, wanted=True, held=True)
+    kept = {name: getattr(life, name) for name in ("attempt", "recent", "restarts", "failure")}
+    return Step(replace(fresh, **kept), (Effect.ASK,))
+
+
+def _rest(life: Life) -> Step:
+    return Step(Life(state=life.rest, rest=life.rest, restarts=life.restarts))
+
+
+def _start_by_hand(life: Life) -> Step:
     """A start somebody asked for: what happened before no longer counts."""
-    return _spawn(Life(state=life.state, rest=life.rest), policy, now)
+    return _ask(Life(state=life.state, rest=life.rest))
 
 
-def _stop(life: Life, policy: Policy, now: float, *, wanted: bool) -> Step:
+def _term(life: Life, policy: Policy, now: float, *, wanted: bool) -> Step:
     due = now + policy.stop_timeout_s
-    return Step(replace(life, state=State.STOPPING, wanted=wanted, due=due), (Effect.TERM,))
+    return Step(replace(life, state=State.STOPPING, wanted=wanted, draining=False, due=due), (Effect.TERM,))
 
 
 def _wait(life: Life, policy: Policy, now: float, jitter: float) -> Life:
@@ -237,16 +330,29 @@ def _wait(life: Life, policy: Policy, now: float, jitter: float) -> Life:
     return replace(life, state=State.BACKOFF, due=now + delay)
 
 
+def _stopped(life: Life, event: Exited, policy: Policy, now: float) -> Step:
+    """A process ended that was being stopped: by request, by verdict, or for what it left behind."""
+    if not life.wanted:
+        return _rest(life)
+    if life.end is not None:
+        return _ended(replace(life, end=None), replace(life.end, jitter=event.jitter), policy, now)
+    if life.verdict is None:
+        return _start_by_hand(life)
+    seen = event.failure
+    verdict = replace(life.verdict, exit_status=seen.exit_status, log_tail=seen.log_tail)
+    judged = Exited(verdict, clean=False, jitter=event.jitter)
+    return _ended(replace(life, verdict=None), judged, policy, now)
+
+
 def _ended(life: Life, event: Exited, policy: Policy, now: float) -> Step:
     """A process ended that was wanted: restart it at once, later, or not."""
-    had_been_ready = life.state in (State.READY, State.DEGRADED)
     failure = event.failure
-    if event.clean and not had_been_ready:
+    if event.clean and not life.served:
         failure = replace(failure, detail="ended before it was ready")
-    life = replace(life, failure=failure, due=None)
-    if event.clean and had_been_ready and policy.restart != "always":
-        return Step(replace(life, state=life.rest, wanted=False, failure=None))
-    hopeless = failure.cause in PERMANENT and not had_been_ready and policy.restart != "always"
+    life = replace(life, failure=failure, due=None, draining=False, killed=False)
+    if event.clean and life.served and policy.restart != "always":
+        return _rest(life)
+    hopeless = failure.cause in PERMANENT and not life.served and policy.restart != "always"
     if policy.restart == "never" or hopeless:
         return Step(replace(life, state=State.FAILED, wanted=False))
     recent = tuple(when for when in life.recent if now - when < policy.restart_window_s)
@@ -256,8 +362,8 @@ def _ended(life: Life, event: Exited, policy: Policy, now: float) -> Step:
         times = f"{policy.max_restarts} restarts {within}"
         failure = replace(failure, detail=f"{failure.detail}; given up after {times}".lstrip("; "))
         return Step(replace(life, state=State.FAILED, wanted=False, recent=recent, failure=failure))
-    at_once = had_been_ready and life.attempt == 0
+    at_once = life.served and life.attempt == 0
     life = replace(life, recent=(*recent, now), restarts=life.restarts + 1)
     after = life if at_once else _wait(life, policy, now, event.jitter)
     after = replace(after, attempt=life.attempt + 1)
-    return _spawn(after, policy, now) if at_once else Step(after)
+    return _ask(after) if at_once else Step(after)

@@ -3,18 +3,24 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
-from infer_dev.errors import InferDevError, InstanceError, NotFoundError, UnavailableError
-from infer_dev.plan.diff import Changes, diff
+from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
+from infer_dev.host.marks import find_marked
+from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Plan, Source, Spec
-from infer_dev.supervisor.instance import Instance, Status, Surroundings
-from infer_dev.supervisor.lifecycle import SETTLED, Event, Kill, Restart, Start, State, Stop
+from infer_dev.supervisor.instance import Instance
+from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
+from infer_dev.supervisor.reconcile import Intent, busy_members, intend
+from infer_dev.supervisor.resume import Finding, findings, source_of_process
+from infer_dev.supervisor.status import Status
+from infer_dev.supervisor.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
+
+KILL_GRACE_S = 10.0  # after its deadlines an instance has been killed; one that is still there does not go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,7 @@ class UpResult:
         attached: those of them that `up` stays with (`background = false`).
         last_id: the id of the last record before anything was started.
         changes: what became of which instance.
+        started: instances that got a new process.
     """
 
     enabled: bool
@@ -34,6 +41,7 @@ class UpResult:
     attached: tuple[str, ...]
     last_id: int
     changes: Changes
+    started: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -50,19 +58,68 @@ class Supervisor:
         self._tasks: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         self._left = asyncio.Event()
+        self._handing_over = False
+        around.gate.watch(lambda: [one.seat for one in self._instances.values()])
 
     async def run(self) -> None:
-        """Run until `leave` is called; by then every instance is at rest."""
+        """Go on with what the daemon before left; run until `leave` or `hand_over` is called.
+
+        After `leave` every instance is at rest; after `hand_over` they run on, for the next daemon to take over.
+        """
         async with asyncio.TaskGroup() as self._tasks:
+            self._go_on()
             reloading = self._tasks.create_task(self._reload_when_wanted())
             self._started.set()
             await self._leaving.wait()
             reloading.cancel()
             async with self._reconciling:
-                await self._end(self._instances.values())
-                for name in list(self._instances):
-                    self._drop(name)
+                if self._handing_over:
+                    for instance in self._instances.values():
+                        instance.retire()
+                else:
+                    await self._end_all()
                 self._left.set()
+
+    async def _end_all(self) -> None:
+        try:
+            await self._end(self._instances.values())
+        except TimedOutError as err:
+            log.error("%s; the daemon leaves all the same", err.message)  # noqa: TRY400 - ours, no trace
+        for name in list(self._instances):
+            self._drop(name)
+        self.sources.clear()
+        self._save_sources()
+
+    def _go_on(self) -> None:
+        """Take over the instances that run, let those that have ended meanwhile go on as their policy says."""
+        around = self._around
+        saved = around.store.load()
+        self.sources.update(saved.sources)
+        for found in findings(saved, find_marked(around.runtime), now=around.clock(), codes=around.orphans.codes):
+            spec = self._spec_of(found)
+            if spec.source not in self.sources and found.past.running:
+                self.sources[spec.source] = source_of_process(found.past.running.process.pid, spec.source)
+            self._add(Instance(spec, around, past=found.past))
+        if self._instances:
+            self._save_sources()
+            adopted = [name for name, one in self._instances.items() if one.is_running]
+            log.info("adopted %s", ", ".join(adopted) or "nothing that runs")
+
+    def _spec_of(self, found: Finding) -> Spec:
+        """What its file says, if only a process told of it and the file still says the same."""
+        digest = found.past.running.digest if found.past.running else ""
+        if not digest or digest == found.spec.command.digest:
+            return found.spec
+        source = self.sources.get(found.spec.source) or source_of_process(
+            found.past.running.process.pid if found.past.running else 0, found.spec.source
+        )
+        try:
+            specs = self._read(source).specs
+        except InferDevError as err:
+            log.warning("instance=%s: cannot read its file: %s", found.spec.name, err.message)
+            return found.spec
+        same = [one for one in specs if one.name == found.spec.name and one.command.digest == digest]
+        return same[0] if same else found.spec
 
     @property
     def is_leaving(self) -> bool:
@@ -81,6 +138,12 @@ class Supervisor:
     async def wait_started(self) -> None:
         """Wait until `run` takes requests."""
         await self._started.wait()
+
+    def hand_over(self) -> None:
+        """Let `run` return without an instance being touched."""
+        if not self._leaving.is_set():
+            self._handing_over = True
+            self._leaving.set()
 
     def leave(self) -> None:
         """Stop every instance, then let `run` return. Asked again while stopping: kill."""
@@ -113,27 +176,59 @@ class Supervisor:
         async with self._changing():
             return await self._reconcile(source, plan or self._read(source), start_resting=True)
 
+    async def plan(self, source: Source, plan: Plan | None = None) -> Intent:
+        """What `up` would do now. Nothing is changed.
+
+        Raises:
+            ConfigError, UnavailableError: the file cannot be used.
+        """
+        async with self._reconciling:
+            return self._intend(plan or self._read(source), start_resting=True)
+
     def want_reload(self) -> None:
-        """Have `reload` done soon; asked many times meanwhile, once more is enough."""
+        """Have every file read again soon; asked many times meanwhile, once more is enough."""
         self._reload_wanted.set()
 
     async def _reload_when_wanted(self) -> None:
+        """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
-            try:
-                await self.reload()
-            except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
-                log.exception("the reload failed")
-
-    async def reload(self) -> None:
-        """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
-        async with self._changing():
-            for source in list(self.sources.values()):
+            for path in list(self.sources):
                 try:
-                    await self._reconcile(source, self._read(source), start_resting=False)
+                    await self.reload([path])
                 except InferDevError as err:
-                    log.error("cannot reload %s: %s", source.path, err.message)  # noqa: TRY400 - ours, no trace
+                    log.error("cannot reload %s: %s", path, err.message)  # noqa: TRY400 - ours, no trace
+                except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
+                    log.exception("the reload of %s failed", path)
+
+    async def reload(self, paths: Sequence[str] = ()) -> dict[str, UpResult]:
+        """Read files that are up again, by default all, and change only what differs in them.
+
+        All are read before the first is acted on: one that cannot be used changes nothing.
+
+        Raises:
+            NotFoundError: no such file is up.
+            ConfigError, UnavailableError: a file cannot be used.
+        """
+        async with self._changing():
+            for path in paths:
+                self._refuse_unknown(path)
+            sources = {path: self.sources[path] for path in paths or self.sources}
+            plans = {path: self._read(source) for path, source in sources.items()}
+            for plan in plans.values():
+                self._intend(plan, start_resting=False)
+            return {
+                path: await self._reconcile(sources[path], plan, start_resting=False) for path, plan in plans.items()
+            }
+
+    def _refuse_unknown(self, path: str) -> None:
+        if path not in self.sources:
+            up = ", ".join(self.sources) or "none"
+            raise NotFoundError(
+                f"cannot use {path}: that file is not up",
+                hint=f"start it with `infer-dev up`; files that are up: {up}",
+            )
 
     async def down(self, path: str) -> tuple[str, ...]:
         """End and forget the instances of one file; returns their names.
@@ -142,16 +237,13 @@ class Supervisor:
             NotFoundError: no such file is up.
         """
         async with self._reconciling:
-            if path not in self.sources:
-                raise NotFoundError(
-                    f"cannot take {path} down: no such file is up",
-                    hint="see `infer-dev status`; to stop one instance: `infer-dev stop NAME`",
-                )
+            self._refuse_unknown(path)
             names = [name for name, instance in self._instances.items() if instance.spec.source == path]
             await self._end(self._instances[name] for name in names)
             for name in names:
                 self._drop(name)
             del self.sources[path]
+            self._save_sources()
             return tuple(names)
 
     async def start(self, names: Sequence[str]) -> None:
@@ -165,6 +257,12 @@ class Supervisor:
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
         await self._begin(names, Restart())
+
+    def save_all(self) -> None:
+        """Save everything anew: somebody removed what was saved."""
+        for instance in self._instances.values():
+            instance.save()
+        self._save_sources()
 
     def status(self, names: Sequence[str] = ()) -> list[Status]:
         """The instances in the order of their files, or those named."""
@@ -183,16 +281,14 @@ class Supervisor:
         async with self._changing():
             for instance in self._named(names):
                 spec = instance.spec
-                if spec.group is not None and (other := self._busy_members(spec.group) - {spec.name}):
+                seats = [one.seat for one in self._instances.values()]
+                if spec.group is not None and (other := busy_members(spec.group, seats) - {spec.name}):
                     busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
                     raise InstanceError(
                         f"cannot {verb} {spec.name}: {busy} of the same group {spec.group!r} runs",
                         hint=f"stop it first: infer-dev stop {busy}",
                     )
                 await instance.tell(event)
-
-    def _busy_members(self, group: str) -> set[str]:
-        return {name for name, one in self._instances.items() if one.spec.group == group and not _at_rest(one)}
 
     def _refuse_if_leaving(self) -> None:
         if self._leaving.is_set():
@@ -211,70 +307,97 @@ class Supervisor:
 
         return resolve(source, self._around.environ)
 
+    def _intend(self, plan: Plan, *, start_resting: bool) -> Intent:
+        """What a plan comes to.
+
+        Raises:
+            ConfigError: it contradicts itself, or what other files claim.
+        """
+        news = {spec.name: spec for spec in plan.specs}
+        ours, others = {}, []
+        for name, one in self._instances.items():
+            if one.spec.source == plan.source:
+                ours[name] = replace(one.seat, spec=_as_started(one, news.get(name)))
+            else:
+                others.append(one.seat)
+        refuse_conflicts(plan, [seat.spec for seat in others])
+        return intend(plan, ours, others, start_resting=start_resting)
+
     async def _reconcile(self, source: Source, plan: Plan, *, start_resting: bool) -> UpResult:
         if not plan.enabled:
             return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
-        old = {name: one.spec for name, one in self._instances.items() if one.spec.source == plan.source}
-        new = {spec.name: spec for spec in plan.specs}
-        refuse_conflicts(plan, [one.spec for one in self._instances.values() if one.spec.source != plan.source])
-        changes = diff(old, new)
-        replaced = {name for name in changes.changed if not _at_rest(self._instances[name])}
-        disabled = {name for name in old if name in new and old[name].enabled and not new[name].enabled}
-        resting = {name for name in old if name in new and _at_rest(self._instances[name])}
-        starting = {
-            spec.name
-            for spec in plan.specs
-            if (spec.name in replaced and spec.name not in disabled)
-            or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
-        }
-        beaten = {name for name in starting if self._is_beaten(new[name], starting)}
-        starting -= beaten
-        freed = [self._instances[name] for name in {*changes.gone, *replaced, *disabled}]
-        ours = {one.spec.endpoint for one in freed if one.is_running}
-        refuse_obstacles(plan, starting, ours)
-        await self._apply(plan, changes, freed)
+        intent = self._intend(plan, start_resting=start_resting)
+        ending = [self._instances[name] for name in intent.ending]
+        freed = {one.spec.endpoint for one in ending if one.is_running}
+        refuse_obstacles(plan, intent.starting, freed)
+        await self._end(ending)  # all before anything starts: two instances may swap their ports
+        await self._take_on(intent)
         self.sources[plan.source] = source
+        self._save_sources()
         self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
-        await self._tell_all((self._instances[name] for name in new if name in starting), Start())
-        waiting = [spec for spec in plan.specs if spec.starts_itself and spec.name not in beaten]
+        await self._tell_all((self._instances[name] for name in intent.starting), Start())
         return UpResult(
             enabled=True,
-            waiting=tuple(spec.name for spec in waiting),
-            attached=tuple(spec.name for spec in waiting if not spec.background),
+            waiting=tuple(spec.name for spec in intent.waiting),
+            attached=tuple(spec.name for spec in intent.waiting if not spec.background),
             last_id=last_id,
-            changes=changes,
+            changes=intent.changes,
+            started=intent.starting,
         )
 
-    def _is_beaten(self, spec: Spec, starting: AbstractSet[str]) -> bool:
-        """Whether another member of its group is at work, started by hand: that choice stays."""
-        return spec.group is not None and bool(self._busy_members(spec.group) - starting - {spec.name})
-
-    async def _apply(self, plan: Plan, changes: Changes, freed: Sequence[Instance]) -> None:
-        """Stop what goes or changes, all before anything starts: two instances may swap their ports."""
-        await self._end(freed)
-        for name in changes.gone:
+    async def _take_on(self, intent: Intent) -> None:
+        """Have the instances that the plan names, as it names them, in its order."""
+        for name in intent.changes.gone:
             self._drop(name)
-        for spec in plan.specs:
-            if spec.name in changes.new:
-                assert self._tasks is not None  # noqa: S101 - requests come while run() runs
-                instance = Instance(spec, self._around)
-                self._instances[spec.name] = instance
-                self._tasks.create_task(instance.run())
+        for spec in intent.plan.specs:
+            if spec.name in intent.changes.new:
+                self._add(Instance(spec, self._around, wanted=spec.name in intent.starting))
             else:
                 await self._instances[spec.name].tell(spec)
+        for name in intent.starting:
+            self._instances[name].intend()
+        names = [spec.name for spec in intent.plan.specs]
+        self._instances |= {name: self._instances.pop(name) for name in names}
+
+    def _add(self, instance: Instance) -> None:
+        assert self._tasks is not None  # noqa: S101 - requests come while run() runs
+        self._instances[instance.spec.name] = instance
+        self._tasks.create_task(instance.run())
 
     async def _end(self, instances: Iterable[Instance]) -> None:
+        """Stop instances, all at once, and wait until they are at rest.
+
+        Raises:
+            TimedOutError: one does not end, though it was killed.
+        """
         ending = list(instances)
         await self._tell_all(ending, Stop())
-        await asyncio.gather(*(instance.until_at_rest() for instance in ending))
+        policies = [instance.spec.policy for instance in ending]
+        longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
+        resting = asyncio.gather(*(instance.until_at_rest() for instance in ending))
+        try:
+            await asyncio.wait_for(resting, longest_s + KILL_GRACE_S)
+        except TimeoutError as err:
+            left = [one.status() for one in ending if one.is_running]
+            told = "; ".join(f"{one.name} (pid {one.pid}) {one.note or one.state}" for one in left)
+            raise TimedOutError(
+                f"cannot stop {told}", hint="nothing else is put on its GPU; look for what it waits for in `dmesg`"
+            ) from err
 
     async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
         await asyncio.gather(*(instance.tell(event) for instance in instances))
 
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()
+        self._around.store.remove(name)
+
+    def _save_sources(self) -> None:
+        self._around.store.save_sources(self.sources, self._instances)
 
 
-def _at_rest(instance: Instance) -> bool:
-    return instance.state in SETTLED and not instance.is_running
+def _as_started(instance: Instance, new: Spec | None) -> Spec:
+    """The instance's spec; with the command of `new` if its process was started with just that one."""
+    if new is not None and instance.digest and instance.digest == new.command.digest:
+        return replace(instance.spec, command=new.command)
+    return instance.spec

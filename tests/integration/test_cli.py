@@ -77,7 +77,7 @@ def test_down_leaves_no_process_no_socket_no_lock(cli: Cli, rack: Path) -> None:
     assert daemon is not None
     down = cli("down")
     assert (down.returncode, down.stdout) == (0, "alpha stopped\nbeta stopped\n")
-    assert [entry.name for entry in cli.runtime.iterdir()] == ["daemon.log"]
+    assert sorted(entry.name for entry in cli.runtime.iterdir()) == ["daemon.log", "history.jsonl"]
     assert not is_alive(daemon)
     assert marked_processes(cli.runtime) == []
     again = cli("down")

@@ -13,10 +13,16 @@ import pytest
 
 from infer_dev.check.resolve import Source
 from infer_dev.errors import ConfigError, InstanceError, NotFoundError, UnavailableError
-from infer_dev.host.process import group_members
+from infer_dev.host import gpu
+from infer_dev.host.process import group_members, life_id
+from infer_dev.host.sweep import MarkScan
+from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History
-from infer_dev.supervisor.instance import Status, Surroundings
+from infer_dev.supervisor.order import Gate
+from infer_dev.supervisor.state import StateStore
+from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.supervisor import Supervisor
+from infer_dev.supervisor.surroundings import Surroundings
 from tests.conftest import STAND_IN
 
 DEADLINE_S = 20.0
@@ -71,12 +77,14 @@ class Rack:
 
 @asynccontextmanager
 async def running_rack(folder: Path, port: FREE_PORT) -> AsyncIterator[Rack]:
-    loop = asyncio.get_running_loop()
     around = Surroundings(
         environ=dict(os.environ) | {"LLAMA_ARG_CTX_SIZE": "7", "LLAMA_API_KEY": "s3cret"},
         runtime=str(folder),
         history=History(),
-        clock=loop.time,
+        clock=Clock(),
+        store=StateStore(str(folder), life_id()),
+        gate=Gate(gpu.are_present),
+        scan=MarkScan(str(folder)),
         probe_interval_s=0.05,
     )
     supervisor = Supervisor(around)
@@ -439,7 +447,7 @@ async def test_bug_in_one_instance_leaves_the_others_alone(rack: Rack, monkeypat
     await rack.up(body)
     await rack.reaches("a", "ready")
     ready = await rack.reaches("b", "ready")
-    monkeypatch.setattr("infer_dev.supervisor.instance.redacted", lambda _: 1 / 0)
+    monkeypatch.setattr("infer_dev.supervisor.spawner.redacted", lambda _: 1 / 0)
     await rack.supervisor.restart(["a"])
     failed = await rack.reaches("a", "failed")
     assert failed.detail == "internal error: see the daemon's log"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.host import process
+from infer_dev.host.sweep import MarkScan, sweep
 
 
 async def ended(child: process.Process) -> None:
@@ -67,7 +68,7 @@ async def test_sweep_ends_what_the_leader_left(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGKILL)
     await ended(child)
     assert len(process.group_members(child.pid)) == 1
-    await asyncio.wait_for(child.sweep_group(grace_s=0.1), 10)
+    await asyncio.wait_for(sweep(child, "x", MarkScan(str(tmp_path)), grace_s=0.1), 10)
     assert process.group_members(child.pid) == []
     child.reap()
 

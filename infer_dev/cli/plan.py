@@ -1,0 +1,108 @@
+"""`infer-dev plan` and `reload`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from infer_dev.cli.launch import client
+from infer_dev.cli.paths import config_path
+from infer_dev.errors import EXIT_OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+SHOWN_CHARS = 60
+
+
+def plan(config: str | None = None, *, as_json: bool = False) -> int:
+    """Show what `up` would do with a file now."""
+    path = config_path(config)
+    daemon = client()
+    if daemon.is_alive():
+        from infer_dev.api.client import caller_request  # noqa: PLC0415 - where there is a daemon
+
+        answer = daemon.post("/plan", caller_request(path, os.environ))
+    else:
+        answer = _without_a_daemon(path)
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+    elif not answer["enabled"]:
+        print(f"{path}: master.enable is false: nothing is started")
+    else:
+        for line in plan_lines(answer):
+            print(line)
+    return EXIT_OK
+
+
+def reload(config: str | None = None, *, wait: bool = True, timeout_s: float | None = None) -> int:
+    """Read files that are up again; wait until what was started is ready or has failed."""
+    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - for this command only
+
+    deadline = deadline_of(timeout_s)
+    daemon = client()
+    answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None})
+    for path, result in answer["files"].items():
+        changes = result["changes"]
+        told = [f"{len(names)} {word}" for word, names in changes.items() if names]
+        print(f"{path}: {', '.join(told) or 'no instances'}", file=sys.stderr)
+    if not wait:
+        return EXIT_OK
+    return wait_until_settled(daemon, answer["states"], after_id=answer["last_id"], deadline=deadline)
+
+
+def plan_lines(answer: Mapping[str, Any]) -> list[str]:
+    """What an answer to `/plan` means, a line an instance. Any: JSON."""
+    changes, starting, stopping = answer["changes"], answer["starting"], answer["stopping"]
+    verbs: list[tuple[str, str, Sequence[str]]] = [("- stop", name, ()) for name in changes["gone"]]
+    for kind in ("new", "changed", "updated", "unchanged"):
+        for name in changes[kind]:
+            why = [_difference(one) for one in answer["differences"].get(name, ())]
+            if name in starting:
+                verb = "~ restart" if name in stopping else "+ start"
+            elif name in stopping:
+                verb = "- stop"
+            else:
+                verb = {"new": "+ add", "changed": "· update", "updated": "· update"}.get(kind, "= keep")
+            verbs.append((verb, name, why))
+    width = max((len(name) for _, name, _ in verbs), default=0)
+    return [f"{verb:<10} {name:<{width}}  {'; '.join(why)}".rstrip() for verb, name, why in verbs] or ["nothing"]
+
+
+def _difference(one: Mapping[str, str]) -> str:
+    if not one["old"] and not one["new"]:
+        return one["what"]
+    if not one["old"]:
+        return f"{one['what']} {_short(one['new'])}"
+    return f"{one['what']} {_short(one['old'])} -> {_short(one['new']) or 'none'}"
+
+
+def _short(text: str) -> str:
+    from infer_dev.cli.text import sanitized  # noqa: PLC0415 - only where something differs
+
+    text = sanitized(text, terminal=True).replace("\n", " ")
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 1]}…"
+
+
+def _without_a_daemon(path: str) -> dict[str, Any]:  # Any: JSON
+    """The answer of a daemon that has nothing up."""
+    from dataclasses import asdict  # noqa: PLC0415 - only without a daemon
+
+    from infer_dev.check.preflight import refuse_conflicts  # noqa: PLC0415 - as above
+    from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
+    from infer_dev.supervisor.reconcile import intend  # noqa: PLC0415 - as above
+
+    found = resolve(source_of_caller(path, os.environ), os.environ)
+    if found.enabled:
+        refuse_conflicts(found, ())
+    intent = intend(found, {}, (), start_resting=True)
+    return {
+        "enabled": found.enabled,
+        "changes": asdict(intent.changes),
+        "starting": list(intent.starting),
+        "stopping": [],
+        "differences": {},
+    }

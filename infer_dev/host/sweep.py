@@ -1,0 +1,124 @@
+"""Ends what an ended process left: the rest of its group, and descendants that went into sessions of their own."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
+
+from infer_dev.host.marks import find_marked, mark_of
+from infer_dev.host.process import Process, is_ended, is_in_group, signal_each
+
+POLL_S = 0.02
+GRACE_S = 2.0
+FREEZE_ROUNDS = 50
+
+
+class MarkScan:
+    """Finds marked processes; all that ask within one turn of the event loop share one look through /proc."""
+
+    def __init__(self, runtime: str) -> None:
+        self.runtime = runtime
+        self._running: asyncio.Future[dict[str, list[int]]] | None = None
+
+    async def pids(self, instance: str) -> list[int]:
+        """The pids that carry the mark of an instance now.
+
+        Raises:
+            OSError: /proc cannot be read for want of descriptors.
+        """
+        if self._running is None:
+            loop = asyncio.get_running_loop()
+            self._running = loop.create_future()
+            loop.call_soon(self._scan, self._running)
+        return (await self._running).get(instance, [])
+
+    def _scan(self, asked: asyncio.Future[dict[str, list[int]]]) -> None:
+        self._running = None
+        if asked.cancelled():
+            return
+        try:
+            asked.set_result(find_marked(self.runtime))
+        except OSError as err:
+            asked.set_exception(err)
+
+
+async def sweep(
+    process: Process | None,
+    instance: str,
+    scan: MarkScan,
+    found: Callable[[], object] = lambda: None,
+    *,
+    grace_s: float = GRACE_S,
+) -> None:
+    """End all that an ended process left: TERM, a grace period, KILL, until nothing of it lives.
+
+    Args:
+        process: the ended leader, not reaped yet; None where it has long been reaped.
+        instance: whose mark its descendants carry.
+        scan: finds them.
+        found: called once if there is anything to end.
+        grace_s: seconds between TERM and KILL.
+    """
+    left_by = _LeftBy(process, instance, scan)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_s
+    asked: set[int] = set()
+    first = True
+    while True:
+        try:
+            left = await left_by.pids()
+        except OSError:  # no descriptor left to look with: end unseen what may be in the group
+            if process is not None:
+                process.kill()
+            return
+        if not left:
+            return
+        if first:
+            found()
+            first = False
+        if loop.time() < deadline:
+            news = [pid for pid in left if pid not in asked]
+            asked.update(news)
+            left_by.signal(news, signal.SIGTERM)
+            left_by.signal(news, signal.SIGCONT)
+        else:
+            await left_by.kill()
+        await asyncio.sleep(POLL_S)
+
+
+class _LeftBy:
+    """What an ended process left."""
+
+    def __init__(self, process: Process | None, instance: str, scan: MarkScan) -> None:
+        self._process = process
+        self._instance = instance
+        self._scan = scan
+
+    async def pids(self) -> list[int]:
+        marked = await self._scan.pids(self._instance)
+        if self._process is not None:
+            return self._process.leftovers(marked)
+        return [pid for pid in marked if not is_ended(pid)]
+
+    def signal(self, pids: Iterable[int], number: int) -> None:
+        signal_each(pids, number, only_if=self._is_one)
+
+    async def kill(self) -> None:
+        """Stop them all first: those that fork faster than they are killed would go on for ever."""
+        stopped: set[int] = set()
+        for _ in range(FREEZE_ROUNDS):
+            news = set(await self.pids()) - stopped
+            if not news:
+                break
+            self.signal(news, signal.SIGSTOP)
+            stopped |= news
+        if self._process is not None and not self._process.is_adopted:
+            self._process.kill()
+        self.signal(await self.pids(), signal.SIGKILL)
+
+    def _is_one(self, pid: int) -> bool:
+        """Whether `pid`, held by a pidfd now, is one: the number of a group alone proves it for a child only."""
+        process = self._process
+        if process is not None and not process.is_adopted and is_in_group(pid, process.pid):
+            return True
+        mark = mark_of(pid)
+        return mark is not None and (mark.instance, mark.runtime) == (self._instance, self._scan.runtime)

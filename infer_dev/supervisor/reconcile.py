@@ -1,0 +1,84 @@
+"""What has to happen so that the instances of a file are as it describes. Pure."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from infer_dev.plan.diff import Changes, Difference, diff, differences
+from infer_dev.plan.model import Plan, Spec
+from infer_dev.supervisor.lifecycle import RUNNING, SETTLED
+from infer_dev.supervisor.order import Seat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What is to be done.
+
+    Attributes:
+        plan: what shall be.
+        changes: what differs from what is.
+        ending: names of those that are stopped first.
+        starting: names of those that get a new process.
+        beaten: names of those that would start, but another member of their group is at work.
+        differences: of each instance that is not new, gone or unchanged, what of it differs.
+    """
+
+    plan: Plan
+    changes: Changes
+    ending: tuple[str, ...]
+    starting: tuple[str, ...]
+    beaten: tuple[str, ...]
+    differences: Mapping[str, tuple[Difference, ...]]
+
+    @property
+    def waiting(self) -> tuple[Spec, ...]:
+        """Those that should become ready by themselves."""
+        return tuple(spec for spec in self.plan.specs if spec.starts_itself and spec.name not in self.beaten)
+
+
+def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, start_resting: bool) -> Intent:
+    """Compare a file's plan with what is.
+
+    Args:
+        plan: what the file says.
+        ours: the instances of that file, by name.
+        others: those of other files.
+        start_resting: whether instances that rest, and start by themselves, are started.
+    """
+    new = {spec.name: spec for spec in plan.specs}
+    changes = diff({name: seat.spec for name, seat in ours.items()}, new)
+    resting = {name for name, seat in ours.items() if is_at_rest(seat)}
+    replaced = {name for name in changes.changed if name not in resting}
+    disabled = {name for name, spec in new.items() if name in ours and ours[name].spec.enabled and not spec.enabled}
+    starting = {
+        spec.name
+        for spec in plan.specs
+        if (spec.name in replaced and spec.name not in disabled)
+        or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
+    }
+    seats = [*ours.values(), *others]
+    beaten = {name for name in starting if _is_beaten(new[name], seats, starting)}
+    ending = {*changes.gone, *replaced, *disabled}
+    return Intent(
+        plan=plan,
+        changes=changes,
+        ending=tuple(name for name in ours if name in ending),
+        starting=tuple(name for name in new if name in starting - beaten),
+        beaten=tuple(name for name in new if name in beaten),
+        differences={name: differences(ours[name].spec, new[name]) for name in (*changes.changed, *changes.updated)},
+    )
+
+
+def is_at_rest(seat: Seat) -> bool:
+    """Whether it has no process and none to come."""
+    return seat.state in SETTLED and seat.state not in RUNNING
+
+
+def busy_members(group: str, seats: Sequence[Seat]) -> set[str]:
+    """Names of a group's members that are at work."""
+    return {seat.spec.name for seat in seats if seat.spec.group == group and not is_at_rest(seat)}
+
+
+def _is_beaten(spec: Spec, seats: Sequence[Seat], starting: AbstractSet[str]) -> bool:
+    """Whether another member of its group is at work, started by hand: that choice stays."""
+    return spec.group is not None and bool(busy_members(spec.group, seats) - starting - {spec.name})
