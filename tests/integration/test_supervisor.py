@@ -554,7 +554,10 @@ async def test_bad_file_changes_nothing(rack: Rack) -> None:
     Path(source.path).write_text("[instance.a.server\n")
     with pytest.raises(ConfigError):
         await rack.supervisor.up(source)
-    await rack.supervisor.reload()
+    with pytest.raises(ConfigError):
+        await rack.supervisor.reload()
+    rack.supervisor.want_reload()
+    await asyncio.sleep(0)
     assert (rack.one("a").state, rack.one("a").pid) == ("ready", pid)
 
 
