@@ -79,6 +79,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         gate=Gate(gpu.are_present),
         scan=MarkScan(runtime),
         oom_score_adj=oom.keep_this_process(),
+        gpu_driver=gpu.driver(),
     )
     supervisor = Supervisor(around)
     path = socket_path(runtime)

@@ -9,6 +9,7 @@ import logging
 import random
 from dataclasses import dataclass, replace
 
+from infer_dev.host import gpu
 from infer_dev.host.process import Exit, Process
 from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
@@ -302,13 +303,19 @@ class Instance:
         """After the leader's end: end what it left, take its status, tell why."""
         self._stop_watching()
         log_start = self._running.log_start if self._running else 0
+        driver, gpus = self._around.gpu_driver, self.spec.gpus
 
         def tell() -> None:
-            log.info("instance=%s pid=%d has ended and left processes: they are ended", self.spec.name, process.pid)
+            log.info("instance=%s pid=%d has ended and left something: it is waited for", self.spec.name, process.pid)
             if self._life.state is not State.STOPPING:
                 self.post(Orphaned(self._explained(process.peek(), log_start)))
 
-        await sweep(process, self.spec.name, self._around.scan, tell)
+        if driver is not None and gpus != ():
+            tell()
+            await sweep(process, self.spec.name, self._around.scan)
+            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+        else:
+            await sweep(process, self.spec.name, self._around.scan, tell)
         ended = process.reap()
         if not ended.is_known:
             code = await self._around.orphans.take(process.pid, process.start_time)

@@ -104,7 +104,7 @@ def _note(life: Life, pid: int | None, waits_for: tuple[str, ...]) -> str:
     if life.state is not State.STOPPING:
         return ""
     if life.end is not None:
-        return "has ended; the processes it left are being ended"
+        return "has ended; what it left is being ended"
     if life.draining:
         return "lets requests under way finish"
     word = STATE_WORDS.get(state_of(pid), "") if pid and life.killed else ""

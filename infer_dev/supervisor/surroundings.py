@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from infer_dev.host import gpu
 from infer_dev.host.oom import KillCount
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import NOT_INHERITED, NOT_INHERITED_PREFIXES
@@ -58,6 +59,7 @@ class Surroundings:
         scan: finds marked processes.
         oom_kills: tells of the kernel's out-of-memory killer.
         orphans: exit statuses of adopted processes.
+        gpu_driver: tells whether GPU memory is free again; None: there is none that could.
         oom_score_adj: of instances; None: left as it is.
         probe_interval_s: time between health probes of a ready instance.
     """
@@ -72,6 +74,7 @@ class Surroundings:
     oom_kills: KillCount = field(default_factory=KillCount)
     orphans: OrphanStatuses = field(default_factory=OrphanStatuses)
     oom_score_adj: int | None = None
+    gpu_driver: gpu.Driver | None = None
     probe_interval_s: float = health.INTERVAL_S
 
 
