@@ -13,6 +13,7 @@ from infer_dev import __version__
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE
+from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
 from infer_dev.settings import socket_path
 from infer_dev.supervisor.history import History
@@ -62,6 +63,7 @@ def configure_logging() -> None:
 
 async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
+    pulse = Pulse(environ)
     history = History()
     around = Surroundings(environ=environ, runtime=runtime, history=history, clock=loop.time)
     supervisor = Supervisor(around)
@@ -81,10 +83,12 @@ async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None)
             loop.add_signal_handler(signal.SIGHUP, supervisor.want_reload)
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
-            warming = tasks.create_task(_warm_up())
+            warming, beating = tasks.create_task(_warm_up()), tasks.create_task(pulse.run())
             await running
             warming.cancel()
+            beating.cancel()
     finally:
+        pulse.leaving()
         history.close()
         server.close()
         await http.close()
