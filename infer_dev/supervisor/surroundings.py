@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from infer_dev.host import gpu
+from infer_dev.host.boot_link import OrphanExit
 from infer_dev.host.oom import KillCount
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import NOT_INHERITED, NOT_INHERITED_PREFIXES
@@ -15,6 +16,7 @@ from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 
 STATUS_WAIT_S = 1.0
+KEPT_CODES = 512
 
 
 class OrphanStatuses:
@@ -28,8 +30,15 @@ class OrphanStatuses:
     def add(self, pid: int, start_time: int, code: int) -> None:
         """One was reaped."""
         self.codes[pid, start_time] = code
+        while len(self.codes) > KEPT_CODES:
+            del self.codes[next(iter(self.codes))]
         self._news.set()
         self._news = asyncio.Event()
+
+    def add_all(self, ended: Iterable[OrphanExit]) -> None:
+        """Several were."""
+        for one in ended:
+            self.add(one.pid, one.start_time, one.code)
 
     def stop_expecting(self) -> None:
         """Nobody reports any more."""
