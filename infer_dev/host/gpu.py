@@ -1,7 +1,7 @@
 """GPUs of this host: whether there are any, and when the memory of an ended process is free again.
 
-The driver gives memory back some time after a process is gone. Who loads before that sees less free than there is, and
-`--fit` would settle for it. Figures come from NVML (nvidia-ml-py), imported only where a driver is.
+The driver gives memory back some time after a process is gone. Who loads before that sees less free than there is,
+and `--fit` would settle for it. Figures come from NVML (nvidia-ml-py), imported only where a driver is.
 """
 
 import logging
@@ -120,7 +120,8 @@ def wait_until_released(
         gpus: indices or UUIDs; None: all.
         pids: the ended processes.
         timeout_s: how long to wait at most.
-        clock: seconds; replaced in tests, as is `sleep`.
+        clock: seconds, for tests.
+        sleep: waits, for tests.
 
     Returns:
         Whether it is free; False as well if the driver does not tell.
