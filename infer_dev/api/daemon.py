@@ -14,7 +14,7 @@ from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
-from infer_dev.host import gpu, oom
+from infer_dev.host import cgroup, gpu, oom
 from infer_dev.host.process import life_id
 from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
@@ -82,7 +82,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         clock=Clock(),
         store=StateStore(runtime, life_id()),
         gate=Gate(gpu.are_present),
-        scan=MarkScan(runtime),
+        scan=MarkScan(runtime, cgroup.delegated(runtime)),
         orphans=orphans,
         oom_score_adj=oom.keep_this_process(),
         gpu_driver=gpu.driver(),
