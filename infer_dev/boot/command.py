@@ -23,14 +23,12 @@ class Command:
 
     Attributes:
         pid: while it runs.
-        is_over: it has ended, or will not be started.
         due: when `tick` has something to do.
     """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         self._argv, self._environ = argv, environ
         self.pid: int | None = None
-        self.is_over = False
         self.due: float | None = 0.0 if argv else None
         self._code: int | None = None if argv else 0
         self._has_terminal = _is_in_foreground()
@@ -58,8 +56,7 @@ class Command:
 
     def ended(self, code: int) -> None:
         """It has been reaped."""
-        self.pid, self.due, self.is_over = None, None, True
-        self._code = code
+        self.pid, self.due, self._code = None, None, code
         if self._has_terminal:
             take_terminal(os.getpgrp())
 
@@ -72,7 +69,6 @@ class Command:
         """Ask it to end; one that has not been started yet never is."""
         self.signal(signal.SIGTERM, signal.SIGCONT)
         self._is_ending = True
-        self.is_over = self.pid is None
         self.due = now + HANG_UP_AFTER_S if self._has_terminal and self.pid is not None else None
 
     def wake_if_stopped(self) -> None:

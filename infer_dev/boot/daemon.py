@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _socket  # `socket` takes a megabyte more
 import os
 import signal
+import socket
 
 from infer_dev.boot.heartbeat import LONGEST_PIECE_S, Heartbeat
 from infer_dev.boot.report import ended, info, warn
@@ -84,7 +84,7 @@ class KeptDaemon:
         """Take in what the daemon says."""
         for packet in self._link.receive():
             if packet == BEAT:
-                self.has_beaten = True
+                self.has_beaten, self.is_busy = True, False
                 self._heartbeat.beat()
             elif packet == LEAVING:
                 self._is_leaving = True
@@ -144,8 +144,7 @@ class KeptDaemon:
             warn(f"cannot start the daemon: {err.strerror}; boot tries again {_in(self._start_at - now)}")
             return
         self._heartbeat.excuse()
-        if not self.is_busy:
-            info(f"daemon pid={self.pid} started")
+        info(f"daemon pid={self.pid} started")
 
     def _again(self, now: float) -> None:
         """Set the time of the next start: the first time at once, then later and later."""
@@ -161,7 +160,7 @@ def _in(seconds: float) -> str:
 
 def _listens(path: str) -> bool:
     """Whether a process listens on a unix socket. Cheaper, and quieter, than a daemon that looks for itself."""
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         probe.connect(path)
     except BlockingIOError:

@@ -5,8 +5,8 @@ host/boot_link.py is the other end, host/boot_words.py what is said.
 
 from __future__ import annotations
 
-import _socket  # `socket` takes a megabyte more, for what is not needed here
 import select
+import socket
 from collections import deque
 
 from infer_dev.host.boot_words import KEPT_EXITS, MAX_PACKET_BYTES, exit_packet
@@ -20,17 +20,17 @@ class Link:
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque(maxlen=KEPT_EXITS)
         self._unsent: deque[bytes] = deque(maxlen=KEPT_EXITS)
-        self._ours: _socket.socket | None = None
+        self._ours: socket.socket | None = None
 
-    def open(self) -> _socket.socket:
+    def open(self) -> socket.socket:
         """Make a pair for a new daemon and put all kept exits into it; returns the daemon's end.
 
         Raises:
             OSError: no descriptor is to be had.
         """
         self.close()
-        self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK)
-        self._ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._unsent.extend(self._kept)
         self.send()
         return theirs

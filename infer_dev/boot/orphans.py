@@ -29,7 +29,7 @@ def adopt_orphans() -> None:
     """
     if os.getpid() == INIT_PID:
         return
-    import ctypes  # noqa: PLC0415 - a megabyte that PID 1 does without
+    import ctypes  # noqa: PLC0415 - memory that PID 1 does without
 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):

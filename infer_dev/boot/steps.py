@@ -48,7 +48,7 @@ class Steps:
         self._output = -1
         self._not_before = 0.0
         self._daemon_by: float | None = None
-        self._is_recorded = False
+        self._is_recorded = self._is_stopping = False
         if _is_on(GET_PKG_ON_BOOT_VAR, environ):
             self._left.append(INSTALL)
         if _is_on(ON_BOOT_VAR, environ):
@@ -86,6 +86,8 @@ class Steps:
         told = os.pread(self._output, TOLD_BYTES, max(0, os.fstat(self._output).st_size - TOLD_BYTES))
         os.close(self._output)
         write(told)
+        if self._is_stopping:
+            return
         if code:
             command = " ".join(("infer-dev", *self._running))
             what = "install the llama.cpp bundle" if self._running == INSTALL else "start the instances"
@@ -97,7 +99,7 @@ class Steps:
     def stop(self) -> None:
         """End the one that runs; no other follows."""
         self._left.clear()
-        self._is_recorded = True
+        self._is_stopping = True
         if self.pid is not None:
             signal_group(self.pid, signal.SIGTERM, signal.SIGCONT)
 

@@ -86,6 +86,17 @@ def test_command_that_ignores_term_is_killed_within_the_budget(boots: Boots, how
     assert booted.processes() == []
 
 
+@EVERYWHERE
+def test_what_the_command_leaves_behind_gets_term_first(boots: Boots, how: str) -> None:
+    left = "trap 'echo left-got-term; exit' TERM; echo up; while :; do sleep 0.1; done"
+    booted = boots("sh", "-c", 'setsid sh -c "$0" & sleep 1000', left, how=how)
+    eventually(lambda: "up\n" in booted.output)
+    booted.signal(signal.SIGTERM)
+    assert booted.wait() == 143
+    assert "left-got-term" in booted.output
+    assert booted.processes() == []
+
+
 def test_second_term_ends_all_at_once(boots: Boots) -> None:
     script = "trap '' TERM; echo up; while :; do sleep 1; done"
     booted = boots("sh", "-c", script, fake_daemon=["--ignore-sigterm"], parts={"limits": {"grace_s": 1000}})
@@ -207,7 +218,7 @@ def test_daemon_whose_heartbeat_stops_tells_its_stacks_and_is_replaced(boots: Bo
 
 
 def test_stopped_daemon_is_replaced(boots: Boots) -> None:
-    booted = boots("sleep", "1000", parts={"limits": QUICK})
+    booted = boots("sleep", "1000", parts={"limits": QUICK | {"silent_s": 3.0}})
     eventually(lambda: "listens on" in booted.output)
     first = booted.daemon_pid()
     os.kill(first, signal.SIGSTOP)
@@ -215,8 +226,17 @@ def test_stopped_daemon_is_replaced(boots: Boots) -> None:
     assert not is_alive(first)
 
 
+def test_daemon_writes_its_stacks_on_usr2_and_goes_on(boots: Boots) -> None:
+    booted = boots("sleep", "1000")
+    eventually(lambda: "listens on" in booted.output)
+    daemon = booted.daemon_pid()
+    os.kill(daemon, signal.SIGUSR2)
+    eventually(lambda: "most recent call first" in booted.output and "run_daemon" in booted.output)
+    assert is_alive(daemon)
+
+
 def test_suspension_of_everything_kills_nothing(boots: Boots) -> None:
-    booted = boots("sleep", "1000", fake_daemon=[], parts={"limits": QUICK})
+    booted = boots("sleep", "1000", fake_daemon=[], parts={"limits": QUICK | {"silent_s": 3.0}})
     eventually(lambda: len(booted.noted(word="beat")) > 10)  # by now it is watched
     boot, daemon = booted.pid(), booted.daemon_pid()
     for pid in (boot, daemon):
@@ -269,11 +289,14 @@ def noting(folder: Path, then: str) -> dict[str, list[str]]:
     return {"program": [sys.executable, "-c", f"{NOTING}\n{then}", str(folder / "called")]}
 
 
-def test_bundle_is_installed_before_the_instances_are_started(boots: Boots, tmp_path: Path) -> None:
-    parts = noting(tmp_path, "import os; os._exit(len(sys.argv) and 0)")
-    booted = boots("sleep", "1000", fake_daemon=[], parts=parts, env=BOTH_ON)
+def test_bundle_then_daemon_then_instances(boots: Boots, tmp_path: Path) -> None:
+    notes = tmp_path / "boot-0" / "notes"
+    then = f"import os; print('daemon:', os.path.exists('{notes}') and 'beat' in open('{notes}').read(), flush=True)"
+    parts = noting(tmp_path, then)
+    booted = boots("sleep", "1000", fake_daemon=["--beat-after", "1"], parts=parts, env=BOTH_ON)
     eventually(lambda: "up --no-wait: done" in booted.output)
     assert (tmp_path / "called").read_text() == "bundle install\nup --no-wait\n"
+    assert booted.output.count("daemon: True") == 1
 
 
 def test_term_while_a_step_runs_spawns_nothing_more(boots: Boots, tmp_path: Path) -> None:

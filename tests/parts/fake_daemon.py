@@ -1,14 +1,14 @@
 """Plays the daemon under boot, to show what a real one cannot be made to show. Writes what happens to a file.
 
-fake_daemon.py LOG [--beats N] [--ignore-sigterm]: after N heartbeats it is silent. Each line of LOG is its pid, then
-`start`, `beat`, a signal's name, or what boot said.
+fake_daemon.py LOG [--beats N] [--beat-after S] [--ignore-sigterm]: silent for S seconds and after N heartbeats.
+Each line of LOG is its pid, then `start`, `beat`, a signal's name, or what boot said.
 """
 
-import _socket
 import faulthandler
 import os
 import select
 import signal
+import socket
 import sys
 import time
 
@@ -31,12 +31,13 @@ def main(log: str, *flags: str) -> None:
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
-    link = _socket.socket(fileno=int(os.environ["INFER_DEV_BOOT_FD"]))
+    link = socket.socket(fileno=int(os.environ["INFER_DEV_BOOT_FD"]))
     note("start")
+    time.sleep(float(flags[flags.index("--beat-after") + 1]) if "--beat-after" in flags else 0)
     run(link, beats, note)
 
 
-def run(link: _socket.socket, beats: int, note: object) -> None:
+def run(link: socket.socket, beats: int, note: object) -> None:
     assert callable(note)
     sent, next_beat = 0, time.monotonic()
     while True:

@@ -1,5 +1,6 @@
 """Both ends of the link between boot and the daemon, with a real socket pair and a real child."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 from infer_dev.boot.link import Link
 from infer_dev.host.boot_link import BootLink, OrphanExit
 from infer_dev.host.boot_words import BEAT, KEPT_EXITS, LEAVING, read_exit
+from infer_dev.host.pulse import Pulse
 from infer_dev.settings import BOOT_FD_VAR
 from tests.conftest import ROOT, eventually
 
@@ -71,6 +73,23 @@ def test_beats_and_leaving_arrive_at_boot(link: Link) -> None:
     end.close()
     assert link.receive() == []
     assert link.fileno() == -1
+
+
+async def test_pulse_beats_from_the_event_loop_until_boot_is_gone(link: Link) -> None:
+    pulse = Pulse({BOOT_FD_VAR: str(link.open().detach())})
+    beats: list[bytes] = []
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(pulse.run())
+        while beats.count(BEAT) < 3:
+            await asyncio.sleep(0.01)
+            beats += link.receive()
+        link.close()
+        await running
+    pulse.leaving()
+
+
+async def test_pulse_without_anybody_who_watches_costs_nothing() -> None:
+    await Pulse({}).run()
 
 
 def test_daemon_goes_on_when_boot_is_gone(link: Link, caplog: pytest.LogCaptureFixture) -> None:
