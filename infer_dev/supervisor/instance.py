@@ -291,13 +291,19 @@ class Instance:
         self._spawned_at = self._around.clock()
         tasks = self._tasks
         process.on_exit(lambda: tasks.create_task(self._collect(process)))
-        self._watch = tasks.create_task(self._watch_health())
+        self._watch = tasks.create_task(self._watch_health(process.pid))
         log.info("instance=%s pid=%d log=%s", spec.name, process.pid, spec.command.log_file)
         return None
 
-    async def _watch_health(self) -> None:
+    async def _watch_health(self, pid: int) -> None:
+        subject = health.Subject(
+            spec=lambda: self.spec,
+            pid=pid,
+            clock=self._around.clock,
+            interval_s=self._around.probe_interval_s,
+        )
         try:
-            await health.watch(self.spec.endpoint, self.post, interval_s=self._around.probe_interval_s)
+            await health.watch(subject, self.post)
         except Exception:  # owner: this instance; unwatched it goes on, and is given up if it was not ready yet
             log.exception("instance=%s: its health can no longer be watched", self.spec.name)
 
