@@ -260,7 +260,7 @@ async def test_metrics_tell_of_a_stall_where_slots_are_off() -> None:
     assert world.times("/slots") == 1, "what is not offered is asked for once"
 
 
-@pytest.mark.parametrize("status", [401, 404, 501])
+@pytest.mark.parametrize("status", [400, 401, 404, 501])
 async def test_server_that_shows_no_work_is_judged_by_health_alone(status: int) -> None:
     world = World(answers={path: Reply(path, status) for path in ("/slots", "/metrics", "/completion")})
     assert await world.run(HOUR_S) == [BecameReady()]
@@ -342,6 +342,18 @@ async def test_canary_of_an_idle_server_comes_once_an_interval() -> None:
     world = World(policy=Policy(canary_interval_s=300))
     assert await world.run(HOUR_S + 30) == [BecameReady()]
     assert 10 <= world.times("/completion") <= 12
+
+
+async def test_canary_leaves_a_long_prompt_in_its_slot_for_longer() -> None:
+    class Talked(World):
+        def slots(self) -> Reply:
+            slot = {"id": 0, "is_processing": False, "n_prompt_tokens": 9 if self.times("/completion") else 9000}
+            return Reply("/slots", 200, json.dumps([slot]).encode())
+
+    world = Talked()
+    await world.run(3 * HOUR_S)
+    assert not any(when < 3000 for when, path in world.asked if path == "/completion")
+    assert world.times("/completion") > 20, "as often as with any other, once it has gone"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 501])

@@ -3,11 +3,13 @@
 from enum import Enum, auto
 
 from infer_dev.supervisor.health.probe import HTTP_OK, Reply
-from infer_dev.supervisor.health.server import UNAVAILABLE, Question
+from infer_dev.supervisor.health.server import UNAVAILABLE, Look, Question
 from infer_dev.supervisor.health.subject import Outside
 
 TIMEOUT_S = 60.0  # weights that had to leave the page cache come back from the disk first
 FAILURES_BEFORE_DEGRADED = 2
+LONG_PROMPT_TOKENS = 512  # a conversation somebody may come back to; a canary in its slot makes it be read again
+PATIENCE = 10  # for so many intervals it may have its slot
 SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
 
@@ -32,9 +34,16 @@ class Canary:
         self.is_off = False
         self._told = ""
 
-    def is_due(self, interval_s: float, idle_s: float) -> bool:
-        """Whether to send one: after a while of idleness, and at once after one that failed."""
-        return interval_s > 0 and not self.is_off and (self.failures > 0 or idle_s >= interval_s)
+    def is_due(self, interval_s: float, idle_s: float, seen: Look | None) -> bool:
+        """Whether to send one: after a while of idleness, and at once after one that failed.
+
+        Where every slot holds a long prompt the while is longer.
+        """
+        if interval_s <= 0 or self.is_off:
+            return False
+        if seen is not None and seen.spare_tokens > LONG_PROMPT_TOKENS:
+            interval_s *= PATIENCE
+        return self.failures > 0 or idle_s >= interval_s
 
     def complaint(self) -> str | None:
         """What is wrong, if anything."""

@@ -19,7 +19,7 @@ LONGEST_LOOK_S = 120.0
 IDLE_SHARE = 0.01  # of one core: more than answering probes takes
 WORK_SHARE = 0.10  # of one core: a server that works uses one or more
 SLEEP_MARGIN_S = 20.0  # work seen this long ago and the server cannot be about to sleep
-NOT_OFFERED = frozenset({401, 403, 404, 405, 501})
+NOT_OFFERED = frozenset({400, 401, 403, 404, 405, 501})
 
 
 class Progress:

@@ -9,13 +9,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from infer_dev.plan.argv import api_key_file_of, api_key_of, flag_value, has_flag
+from infer_dev.plan.argv import OFF_WORDS, api_key_file_of, api_key_of, flag_value, has_flag
 from infer_dev.plan.model import Command
 from infer_dev.supervisor.health.probe import Reply
 
 UNAVAILABLE = 503
-EMBEDDING_FLAGS = ("--embedding", "--embeddings")
+EMBEDDING_FLAGS = ("--embedding", "--embeddings", "--pooling")
+EMBEDDING_ENV = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_POOLING")
 RERANK_FLAGS = ("--rerank", "--reranking")
+RERANK_ENV = ("LLAMA_ARG_RERANKING",)
 SLEEP_FLAGS = ("--sleep-idle-seconds",)
 KEY_FILE_BYTES = 64 * 1024
 # What of a slot moves when tokens do. Builds differ in which of them they show.
@@ -30,12 +32,14 @@ class Look:
     Attributes:
         busy: how many requests it works on.
         marks: values of which one or more change with each token.
-        spare_slot: the idle slot whose prompt is the shortest: the least is lost by using it.
+        spare_slot: the idle slot that holds the shortest prompt: the least is lost by using it.
+        spare_tokens: how long that prompt is.
     """
 
     busy: int
     marks: tuple[object, ...]
     spare_slot: int | None = None
+    spare_tokens: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,21 @@ class Question:
 
 
 def question(command: Command) -> Question:
-    """What a server started by `command` can be asked to do: one token, one embedding or one ranking."""
-    if has_flag(command.argv, RERANK_FLAGS) or "LLAMA_ARG_RERANKING" in command.env:
+    """What a server started by `command` can be asked to do: one token, one embedding or one ranking.
+
+    The right one matters: version 0.7.0 started with `--embeddings` dies of a completion (SIGSEGV).
+    """
+    if _has(command, RERANK_FLAGS, RERANK_ENV):
         return Question("/v1/rerank", {"query": "a", "documents": ["a"]})
-    if has_flag(command.argv, EMBEDDING_FLAGS) or "LLAMA_ARG_EMBEDDINGS" in command.env:
+    presets = [arg for arg in command.argv if arg.startswith("--embd-") and arg.endswith("-default")]
+    if presets or _has(command, EMBEDDING_FLAGS, EMBEDDING_ENV):
         return Question("/embeddings", {"content": "a"})
     return Question("/completion", {"prompt": "a", "n_predict": 1, "cache_prompt": False})
+
+
+def _has(command: Command, flags: tuple[str, ...], variables: tuple[str, ...]) -> bool:
+    given = [command.env[name].lower() for name in variables if name in command.env]
+    return has_flag(command.argv, flags) or any(value not in OFF_WORDS for value in given)
 
 
 def sleeps_after_s(command: Command) -> float | None:
@@ -107,7 +120,9 @@ def slots(reply: Reply) -> Look | None:
         (slot.get("id"), slot.get("id_task") if slot.get("is_processing") else None, *_counters(slot))
         for slot in found
     )
-    return Look(len(busy), marks, spare["id"] if spare else None)
+    if spare is None:
+        return Look(len(busy), marks)
+    return Look(len(busy), marks, spare["id"], _number(spare.get("n_prompt_tokens")))
 
 
 def metrics(reply: Reply) -> Look | None:

@@ -166,7 +166,8 @@ class _Watch:
     async def _try_canary(self) -> None:
         interval_s = self._subject.spec().policy.canary_interval_s
         is_possible = interval_s > 0 and not self._progress.can_sleep  # it would never get to sleep
-        if is_possible and self._canary.is_due(interval_s, self._progress.idle_s) and await self._is_free():
+        is_due = self._canary.is_due(interval_s, self._progress.idle_s, self._progress.last)
+        if is_possible and is_due and await self._is_free():
             cpu_s = self._outside.cpu_s()
             seen = self._progress.last
             verdict = await self._canary.send(self._outside, seen.spare_slot if seen else None)
