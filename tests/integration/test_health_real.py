@@ -281,6 +281,26 @@ async def test_stranger_before_the_real_server_on_the_same_port_is_named(
     assert f"(pid {pid}), not by this instance" in server_.events[0].detail
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("args", [("--host", "s.sock"), ("--api-prefix", "/api", "--api-key", "secret")])
+async def test_server_on_a_unix_socket_or_with_a_prefix_is_its_own(
+    start: Callable[..., Running],
+    parts: Parts,
+    args: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the server is started: the socket's path is short there
+    server_ = start(parts.server, "-m", parts.model, *args, policy=Policy(canary_interval_s=0.2))
+    async with server_.watched():
+        await until(lambda: server_.asked.count("/completion") >= 2)
+        assert await server_.asked.stranger() == ""
+    assert server_.events == [BecameReady()]
+    assert all(reply.ok for reply in server_.asked.replies if reply.path in {"/slots", "/completion"})
+    somebody = Outside(Subject(spec=lambda: server_.spec, pid=os.getpid()))
+    assert f"(pid {server_.process.pid})" in await somebody.stranger()
+
+
 async def test_stranger_while_ours_never_listens_is_named(start: Callable[..., Running]) -> None:
     server_ = start(str(STAND_IN), "--hang")
     with stranger_on(server_.spec.endpoint.port) as pid:

@@ -1,6 +1,8 @@
 """The probe against servers that answer in every way but the right one."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -162,3 +164,19 @@ async def test_answer_without_a_length_ends_with_the_connection() -> None:
     async with server(sending(b"HTTP/1.0 503 X\r\n\r\nLoading model")) as endpoint:
         answer = await health.ask(endpoint, "/health")
     assert (answer.status, answer.body) == (503, b"Loading model")
+
+
+async def test_probe_without_a_descriptor_left_is_not_asked() -> None:
+    """In a process of its own, which may open nothing more once its loop runs."""
+    code = """
+import asyncio, resource
+from infer_dev.plan.model import Endpoint
+from infer_dev.supervisor.health import ask
+async def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    answer = await ask(Endpoint(bind_host="", dial_host="127.0.0.1", port=9), "/health")
+    print(answer.is_unasked, answer)
+asyncio.run(main())
+"""
+    told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert told.stdout == "True /health: Too many open files\n"

@@ -163,6 +163,24 @@ async def test_adopted_that_answers_no_more_is_degraded() -> None:
     assert await world.run(HOUR_S, is_ready=True) == [ProbeFailed("/health: Connection refused")]
 
 
+async def test_adopted_that_loads_again_is_asked_no_more_often_than_others() -> None:
+    world = World(healthy=LOADING)
+    assert await world.run(600, is_ready=True) == []
+    assert world.times("/health") <= 121
+
+
+async def test_host_that_is_short_of_files_is_not_the_servers_fault() -> None:
+    short = Reply("/health", error="Too many open files", is_unasked=True)
+    world = World()
+    world.plan = {100: world.becomes(healthy=short, answers={"/slots": short, "/completion": short})}
+    assert await world.run(HOUR_S) == [BecameReady()]
+
+
+async def test_canary_that_could_not_be_sent_is_no_failure() -> None:
+    world = World(answers={"/completion": Reply("/completion", error="Too many open files", is_unasked=True)})
+    assert await world.run(HOUR_S) == [BecameReady()]
+
+
 async def test_adopted_degraded_has_to_pass_a_canary() -> None:
     world = World(answers={"/completion": Reply("/completion", 500)})
     world.plan = {50: world.becomes(answers={})}

@@ -71,12 +71,12 @@ class Canary:
 def _judge(reply: Reply) -> Verdict:
     if reply.is_late:
         return Verdict.LATE
-    if reply.status is None:
-        return Verdict.ILL
     if reply.status == HTTP_OK:
         return Verdict.WELL
-    if reply.status == UNAVAILABLE:
+    if reply.is_unasked or reply.status == UNAVAILABLE:
         return Verdict.UNKNOWN
+    if reply.status is None:
+        return Verdict.ILL
     if reply.status < SERVER_ERROR or reply.status == NOT_IMPLEMENTED:
         return Verdict.NOT_OFFERED
     return Verdict.ILL

@@ -6,6 +6,7 @@ streams and h11. It needs no more than a status line, a Content-Length and the b
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -19,6 +20,7 @@ from infer_dev.plan.model import Endpoint
 TIMEOUT_S = 5.0
 MAX_BYTES = 1024 * 1024  # /slots of builds that send prompts along may be long
 HTTP_OK = 200
+OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _READ_BYTES = 64 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r", re.IGNORECASE)
@@ -28,13 +30,23 @@ _KEY = re.compile(r"[^\x00-\x1f\x7f]*")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server answered: an HTTP status and a body, or why there is none. `is_late`: the deadline passed."""
+    """What a server answered: an HTTP status and a body, or why there is none.
+
+    Attributes:
+        path: what was asked for.
+        status: HTTP status.
+        body: as sent.
+        error: why there is no status.
+        is_late: because the deadline passed.
+        is_unasked: because this host or process is short of something, for which the server is not to blame.
+    """
 
     path: str
     status: int | None = None
     body: bytes = b""
     error: str = ""
     is_late: bool = False
+    is_unasked: bool = False
 
     @property
     def ok(self) -> bool:
@@ -73,7 +85,8 @@ async def ask(
     except socket.gaierror as err:  # its numbers are the resolver's, not errno's
         return Reply(path, error=err.strerror or str(err))
     except OSError as err:
-        return Reply(path, error=os.strerror(err.errno) if err.errno and err.errno > 0 else str(err))
+        reason = os.strerror(err.errno) if err.errno and err.errno > 0 else str(err)
+        return Reply(path, error=reason, is_unasked=err.errno in OWN_TROUBLE)
     except UnicodeError:
         return Reply(path, error=f"{endpoint.dial_host!r} cannot be a host's name")
     except _NotAsAskedError as err:

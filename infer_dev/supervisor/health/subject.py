@@ -1,6 +1,7 @@
 """What is watched, and the watch's way to the outside."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -68,7 +69,8 @@ class Outside:
         """Seconds of CPU the process has used, or it and the rest of its group (which takes ms to find)."""
         pids = [self._subject.pid]
         if whole_group:
-            pids += group_members(self._subject.pid)
+            with contextlib.suppress(OSError):  # no descriptor left to look with
+                pids += group_members(self._subject.pid)
         return sum(cpu.used_s(pid) for pid in pids)
 
     def log_bytes(self) -> int:

@@ -65,11 +65,12 @@ class _Watch:
                 return
             self._report(BecameReady())
             self._told_well = True
+            await self._outside.sleep(self._pause_s())
         self._stepped_at = self._outside.clock()
         while True:
-            await self._outside.sleep(0 if self._told_well is None and not self._failures else self._pause_s())
             self._step()
             await self._probe()
+            await self._outside.sleep(self._pause_s())
 
     async def _until_ready(self) -> bool:
         """Poll fast at first, since a small model loads in milliseconds, and ever slower: a large one takes minutes.
@@ -111,8 +112,10 @@ class _Watch:
                 self._progress.note_cpu(now)
             reply = await self._progress.look(now)
             answered = reply is not None and reply.ok
-        if not answered and not self._judge_health(await self._checked_health()):
-            return
+        if not answered:
+            reply = await self._checked_health()
+            if reply.is_unasked or not self._judge_health(reply):
+                return
         self._judge(PROGRESS, self._progress.complaint(policy.stall_timeout_s))
         await self._try_canary()
 
