@@ -247,8 +247,8 @@ class Instance:
                 return None if self._waits_for else Cleared()
             case Effect.SPAWN:
                 return self._spawn()
-            case Effect.DRAIN:
-                self._drain = self._tasks.create_task(self._wait_until_drained())
+            case Effect.DRAIN if process:
+                self._drain = self._tasks.create_task(self._wait_until_drained(process.pid))
             case Effect.TERM:
                 self._stop_watching()
                 if process:
@@ -283,17 +283,25 @@ class Instance:
             self._collector = tasks.create_task(self._collect(process))
 
         process.on_exit(ended)
-        self._watch = tasks.create_task(self._watch_health())
+        self._watch = tasks.create_task(self._watch_health(process.pid))
 
-    async def _watch_health(self) -> None:
+    async def _watch_health(self, pid: int) -> None:
+        subject = health.Subject(
+            spec=lambda: self.spec,
+            pid=pid,
+            is_ready=self._life.state in (State.READY, State.DEGRADED),
+            is_degraded=self._life.state is State.DEGRADED,
+            clock=self._around.clock,
+            interval_s=self._around.probe_interval_s,
+        )
         try:
-            await health.watch(self.spec.endpoint, self.post, interval_s=self._around.probe_interval_s)
+            await health.watch(subject, self.post)
         except Exception:  # owner: this instance; unwatched it goes on, and is given up if it was not ready yet
             log.exception("instance=%s: its health can no longer be watched", self.spec.name)
 
-    async def _wait_until_drained(self) -> None:
+    async def _wait_until_drained(self, pid: int) -> None:
         try:
-            await drain.until_idle(self.spec)
+            await drain.until_idle(health.Outside(health.Subject(spec=lambda: self.spec, pid=pid)), self.spec.command)
         except Exception:  # owner: this instance; the drain's deadline ends it anyway
             log.exception("instance=%s: its requests can no longer be watched", self.spec.name)
             return
