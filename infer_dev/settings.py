@@ -51,6 +51,8 @@ INSTANCES_NAME = "instances"
 SOURCES_NAME = "sources.json"
 HISTORY_NAME = "history.jsonl"
 BOOT_ERROR_NAME = "boot-error"
+# While boot runs: its pid and start time. Who finds it leaves starting a daemon to boot.
+BOOT_NOTE_NAME = "boot.pid"
 
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:

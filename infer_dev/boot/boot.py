@@ -12,6 +12,7 @@ from infer_dev.boot.command import Command
 from infer_dev.boot.daemon import KeptDaemon
 from infer_dev.boot.limits import Limits, grace_of
 from infer_dev.boot.link import Link
+from infer_dev.boot.note import leave_note, take_note
 from infer_dev.boot.orphans import Leftovers, adopt_orphans, children, reap
 from infer_dev.boot.report import ended, info, warn
 from infer_dev.boot.steps import Steps
@@ -56,6 +57,7 @@ class Boot:
             limits: the times boot goes by.
         """
         environ = {name: value for name, value in environ.items() if name != BOOT_FD_VAR}
+        self._environ = environ
         self._limits = limits or Limits(grace_s=grace_of(environ))
         self._link = Link()
         self._command = Command(command, environ)
@@ -72,6 +74,7 @@ class Boot:
     def run(self) -> int:
         """Run until the command has ended or boot was told to end; returns the exit status."""
         waking = self._listen()
+        leave_note(self._environ)
         try:
             adopt_orphans()
         except OSError as err:
@@ -85,6 +88,7 @@ class Boot:
                 time.sleep(AFTER_BUG_S)
                 last = time.monotonic()
                 self._is_over = self._deadline is not None and last > self._deadline + GIVE_UP_S
+        take_note(self._environ)
         return self._command.status
 
     def _turn(self, waking: int, last: float) -> float:

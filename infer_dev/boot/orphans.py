@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from infer_dev.host.procstat import stat_fields
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -106,27 +108,13 @@ def children() -> list[int]:
     found = []
     for name in os.listdir("/proc"):
         if name.isdecimal():
-            fields = _stat_fields(name)
+            fields = stat_fields(int(name))
             if fields and int(fields[1]) == ours:
                 found.append(int(name))
     return found
 
 
 def _start_time(pid: int) -> int:
-    fields = _stat_fields(str(pid))
+    fields = stat_fields(pid)
     # /proc may be that of another pid namespace, where this number is a stranger's
     return int(fields[19]) if fields and int(fields[1]) == os.getpid() else 0
-
-
-def _stat_fields(pid: str) -> list[bytes]:
-    """The fields of /proc/PID/stat from the third (state) on; the second may hold any character."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:
-        return []
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()
-    except OSError:
-        return []
-    finally:
-        os.close(fd)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from infer_dev.host.cgroup import Cgroups
 from infer_dev.host.marks import find_marked, mark_of
-from infer_dev.host.process import Process, is_ended, is_in_group, signal_each
+from infer_dev.host.process import Process, is_in_group, signal_each
+from infer_dev.host.procstat import is_ended
 
 POLL_S = 0.02
 GRACE_S = 2.0

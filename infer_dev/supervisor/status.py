@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from infer_dev.host.process import Process, rss_bytes, state_of
+from infer_dev.host.process import Process, rss_bytes
+from infer_dev.host.procstat import state_of
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.lifecycle import Life, State
 
