@@ -23,15 +23,18 @@ from benchmarks.supervisors.scan_folder import S6, Runit
 from benchmarks.supervisors.supervisord import Supervisord
 
 PEERS: tuple[type[Peer], ...] = (InferDev, S6, Runit, Supervisord, Circus, Pm2, Honcho)
-# Measured one supervisor after the other; and all at once, or ours alone.
+# Measured one supervisor after the other; and in turn or all at once, or ours alone.
 EACH: dict[str, tuple[Callable[[Ground, type[Peer]], None], tuple[str, ...]]] = {
     "restart": (restart.measure, ("restart",)),
-    "start": (turns.measure, ("start-8", "stop-8", "start-64", "stop-64")),
     "stubborn": (turns.measure_stubborn, ("stubborn",)),
     "log": (log_lines.measure, ("log", "log-lost")),
     "killed": (killed.measure, ("killed",)),
 }
-TOGETHER: dict[str, Callable[[Ground], None]] = {"idle": footprint.measure, "many": many.measure}
+TOGETHER: dict[str, Callable[[Ground], None]] = {
+    "start": turns.measure,
+    "idle": footprint.measure,
+    "many": many.measure,
+}
 EXIT_NOT_HELD = 1
 EXIT_UNAVAILABLE = 69
 EXIT_TERMINATED = 143

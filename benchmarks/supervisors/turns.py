@@ -1,9 +1,11 @@
 """Start and stop of all services of a supervisor that runs, in turn; and the stop of services that ignore TERM."""
 
+import contextlib
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from benchmarks.stage import BenchmarkError
 from benchmarks.supervisors.births import Birth
@@ -13,28 +15,34 @@ from benchmarks.supervisors.processes import Departures
 
 COUNTS = (8, 64)
 WARM_UP = 1
+REST_S = 0.3
 LONGEST_S = 90.0
 ENOUGH_S = 20.0  # after this long a slow supervisor has its figure
 STUBBORN_LONGEST_S = 40.0
 
 
-def measure(ground: Ground, kind: type[Peer]) -> None:
+def measure(ground: Ground) -> None:
+    """All supervisors run, and take turns: so whatever else the machine does falls on all alike."""
     for count in COUNTS:
         for suffix in ("", "-cli"):
-            keys = [f"{verb}-{count}{suffix}" for verb in ("start", "stop")]
-            reasons = [kind.why_not.get(f"{verb}{suffix}", "") for verb in ("start", "stop")]
-            if all(reasons):
-                for key, reason in zip(keys, reasons, strict=True):
-                    ground.add(kind, key, (), reason)
+            _take_turns(ground, count, suffix)
+
+
+def _take_turns(ground: Ground, count: int, suffix: str) -> None:
+    courses = []
+    with contextlib.ExitStack() as stack:
+        for kind in ground.peers:
+            course = _Course(kind, (f"start-{count}{suffix}", f"stop-{count}{suffix}"))
+            if reason := kind.why_not.get(f"start{suffix}"):
+                ground.fails(kind, course.keys, BenchmarkError(reason))
                 continue
-            try:
-                started, stopped = _turns(ground, kind, count, by_command=bool(suffix))
-            except BenchmarkError as err:
-                ground.fails(kind, keys, err)
-                continue
-            note = "it is started and ended along with them" if kind.from_nothing else ""
-            ground.add(kind, keys[0], started, note)
-            ground.add(kind, keys[1], stopped, note)
+            courses.append(course)
+            course.safely(partial(course.begin, stack, ground, count, by_command=bool(suffix)))
+        for turn in range(WARM_UP + ground.runs):
+            for course in courses:
+                course.safely(partial(course.turn, counts=turn >= WARM_UP))
+    for course in courses:
+        course.tell(ground)
 
 
 def measure_stubborn(ground: Ground, kind: type[Peer]) -> None:
@@ -52,29 +60,57 @@ def measure_stubborn(ground: Ground, kind: type[Peer]) -> None:
             ground.add(kind, "stubborn", [took_ms / 1000])
 
 
-def _turns(ground: Ground, kind: type[Peer], count: int, *, by_command: bool) -> tuple[list[float], list[float]]:
-    started, stopped = [], []
-    with ground.make(kind, count) as peer:
-        if by_command:
-            ask_start, ask_stop = (_command(peer, one) for one in (peer.start_command(), peer.stop_command()))
-        else:
-            ask_start, ask_stop = (lambda: peer.start(peer.names)), (lambda: peer.stop(peer.names))
+class _Course:
+    """One supervisor's turns: all services started, then stopped."""
+
+    def __init__(self, kind: type[Peer], keys: tuple[str, str]) -> None:
+        self.keys = keys
+        self._kind = kind
+        self._started: list[float] = []
+        self._stopped: list[float] = []
+        self._spent_s = 0.0
+        self._error: BenchmarkError | None = None
+
+    def safely(self, act: Callable[[], None]) -> None:
+        """Do the next step, unless one went wrong before or this supervisor is slow and has its figures."""
+        if self._error is not None or (self._started and self._spent_s > ENOUGH_S):
+            return
         begun = time.monotonic()
-        for turn in range(WARM_UP + ground.runs):
-            births, start_ms = _start(peer, ask_start)
-            peer.wait_steady()
-            time.sleep(peer.settle_s)
-            stop_ms = _stop(births, ask_stop, LONGEST_S)
-            if stop_ms is None:
-                raise BenchmarkError(f"they did not stop within {LONGEST_S:g} s")
-            is_slow = time.monotonic() - begun > ENOUGH_S
-            if turn >= WARM_UP or is_slow:
-                started.append(start_ms)
-                stopped.append(stop_ms)
-            if is_slow:
-                break
-            time.sleep(0.3)
-    return started, stopped
+        try:
+            act()
+        except BenchmarkError as err:
+            self._error = err
+        self._spent_s += time.monotonic() - begun
+
+    def begin(self, stack: contextlib.ExitStack, ground: Ground, count: int, *, by_command: bool) -> None:
+        peer = self._peer = stack.enter_context(ground.make(self._kind, count))
+        if by_command:
+            self._ask_start, self._ask_stop = (
+                _command(peer, peer.start_command()),
+                _command(peer, peer.stop_command()),
+            )
+        else:
+            self._ask_start, self._ask_stop = (lambda: peer.start(peer.names)), (lambda: peer.stop(peer.names))
+
+    def turn(self, *, counts: bool) -> None:
+        births, start_ms = _start(self._peer, self._ask_start)
+        self._peer.wait_steady()
+        time.sleep(self._peer.settle_s)
+        stop_ms = _stop(births, self._ask_stop, LONGEST_S)
+        if stop_ms is None:
+            raise BenchmarkError(f"some still ran {LONGEST_S:g} s after the stop")
+        if counts:
+            self._started.append(start_ms)
+            self._stopped.append(stop_ms)
+        time.sleep(REST_S)
+
+    def tell(self, ground: Ground) -> None:
+        if self._error is not None:
+            ground.fails(self._kind, self.keys, self._error)
+            return
+        note = "it is started and ended along with them" if self._kind.from_nothing else ""
+        for key, taken in zip(self.keys, (self._started, self._stopped), strict=True):
+            ground.add(self._kind, key, taken, note)
 
 
 def _start(peer: Peer, asking: Callable[[], object]) -> tuple[Sequence[Birth], float]:
