@@ -48,6 +48,8 @@ def main() -> int:
     asked = [one for one in PEERS if one is InferDev or one.name in options.peers]
     here = []
     for kind in asked:
+        if kind.missing() and options.install:
+            kind.install()
         if reason := kind.missing():
             missing[kind.name] = reason
             print(f"{kind.name} is left out: {reason}", file=sys.stderr)
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=24, help="children killed, one each (default: 24)")
     parser.add_argument("--idle-s", type=float, default=60.0, help="seconds for which CPU time is counted (60)")
     parser.add_argument("--settle-s", type=float, default=65.0, help="seconds of quiet before that (65)")
+    parser.add_argument("--install", action="store_true", help="fetch peers that are missing: by apt-get, by npm")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here as well")
     return parser
 

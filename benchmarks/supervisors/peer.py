@@ -66,6 +66,10 @@ class Peer(ABC):
         """Why it cannot be measured here, or ""."""
         return ""
 
+    @classmethod  # noqa: B027 - most come with `make`
+    def install(cls) -> None:
+        """Fetch it, where it is missing and that is possible; `missing` tells what came of it."""
+
     @abstractmethod
     def describe(self) -> None:
         """Write its configuration."""
@@ -139,6 +143,13 @@ class Peer(ABC):
     def wait_for_path(self, path: Path) -> None:
         """Wait until a socket or folder is there."""
         until(lambda: os.path.exists(path), READY_S, f"{self.name}: {path.name}")
+
+
+def apt_install(package: str) -> None:
+    """Install a Debian package, if we are root on a Debian."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def absent(*commands: str) -> str:

@@ -2,13 +2,12 @@
 
 import contextlib
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.stage import ROOT, BenchmarkError
+from benchmarks.stage import ROOT
 from benchmarks.supervisors.births import until
 from benchmarks.supervisors.peer import READY_S, STOP_LIMIT_S, Peer
 
@@ -30,15 +29,14 @@ class Pm2(Peer):
 
     @classmethod
     def missing(cls) -> str:
-        if PROGRAM.exists():
-            return ""
-        if not shutil.which("npm"):
-            return "not installed: pm2, and npm to fetch it"
+        return "" if PROGRAM.exists() else "not installed: pm2 (--install has npm fetch it)"
+
+    @classmethod
+    def install(cls) -> None:
         PREFIX.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--prefix", str(PREFIX), "--no-audit", "--no-fund", PACKAGE]
-        with contextlib.suppress(OSError):
-            subprocess.run(command, cwd=PREFIX, capture_output=True, check=False)
-        return "" if PROGRAM.exists() else f"not installed: npm could not fetch {PACKAGE}"
+        with contextlib.suppress(OSError):  # no npm
+            subprocess.run(command, cwd=PREFIX, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def describe(self) -> None:
         home = self.folder / "pm2"
@@ -89,12 +87,3 @@ class Pm2(Peer):
 
     def _pm2(self, *args: str) -> None:
         self.command([str(PROGRAM), *args], patient=False)
-
-
-def version() -> str:
-    """Of the one that is used."""
-    try:
-        found: str = json.loads((PREFIX / "node_modules" / "pm2" / "package.json").read_text())["version"]
-    except (OSError, ValueError, KeyError) as err:
-        raise BenchmarkError(f"cannot tell pm2's version: {err}") from err
-    return found

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from benchmarks.supervisors.births import until
 from benchmarks.supervisors.child import Service
-from benchmarks.supervisors.peer import READY_S, STOP_LIMIT_S, Peer, absent
+from benchmarks.supervisors.peer import READY_S, STOP_LIMIT_S, Peer, absent, apt_install
 
 MOST_LOG_BYTES = 200_000_000
 
@@ -79,6 +79,10 @@ class S6(ScanFolder):
     def missing(cls) -> str:
         return absent("s6-svscan", "s6-svc", "s6-log")
 
+    @classmethod
+    def install(cls) -> None:
+        apt_install("s6")
+
     def run_args(self, one: Service) -> list[str]:
         return [*one.argv, "--notify-fd", "3"]
 
@@ -113,6 +117,10 @@ class Runit(ScanFolder):
     @classmethod
     def missing(cls) -> str:
         return absent("runsvdir", "sv", "svlogd")
+
+    @classmethod
+    def install(cls) -> None:
+        apt_install("runit")
 
     def log_script(self, one: Service) -> str:
         return shlex.join(["svlogd", f"{self.folder}/logs/{one.name}"])
