@@ -85,11 +85,19 @@ class Circus(Peer):
     def _take_down(self) -> None:
         """Its `start` of all passes over those with `autostart = false`: so they come up once, and are forgotten."""
         self.births.wait(len(self.services), deadline_s=READY_S)
-        self._call("stop", self.names)
+        until(self._accepts_stop, READY_S, "circus's consent to stop")
         until(lambda: not copies(str(self.births.path)), READY_S, "circus's stop")
         self.births.path.unlink()
         for file in self.folder.glob("*.log"):
             os.truncate(file, 0)
+
+    def _accepts_stop(self) -> bool:
+        """It refuses while its own start is not quite over."""
+        try:
+            self._call("stop", self.names)
+        except BenchmarkError:
+            return False
+        return True
 
     def _call(self, verb: str, names: Sequence[str]) -> None:
         for given in [{}] if list(names) == self.names else [{"name": name} for name in names]:

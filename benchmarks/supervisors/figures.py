@@ -48,11 +48,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What ours must keep to. `most` has the peers' medians of the row to judge by."""
+    """What ours must keep to: `most` (`is_exact`: that and no less), by the medians of all in the row."""
 
     key: str
     says: str
     most: Callable[[Mapping[str, float]], float | None]
+    is_exact: bool = False
 
 
 LINES = (
@@ -104,7 +105,7 @@ BOUNDS = (
     Bound(key="idle", says="100 ms", most=_fixed(100)),
     Bound(key="log", says="1.05 x", most=_fixed(1.05)),
     Bound(key="log-lost", says="none", most=_fixed(0)),
-    Bound(key="killed", says="8 copies", most=_fixed(8)),
+    Bound(key="killed", says="8 copies", most=_fixed(8), is_exact=True),
     Bound(key="status-ratio", says="2 x", most=_fixed(2)),
     Bound(key="idle-ratio", says="32 x 1.2", most=_fixed(38.4)),
 )
@@ -152,7 +153,7 @@ class Figures:
             most = bound.most(medians)
             if OURS in medians and most is not None:
                 ours, line = medians[OURS], lines[bound.key]
-                held = ours <= most
+                held = ours == most if bound.is_exact else ours <= most
                 compared = f"{_short(ours)} against {_short(most)} {line.unit}".rstrip()
                 verdict = "held" if held else "not held"
                 given.append((f"{line.what}: bound {bound.says}: {verdict} ({compared})", held))
