@@ -15,7 +15,7 @@ from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
-from infer_dev.host.process import life_id
+from infer_dev.host.process import OFFSPRING, life_id
 from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
 from infer_dev.host.sweep import MarkScan
@@ -125,6 +125,12 @@ async def _beat(
         await asyncio.sleep(BEAT_S)
         around.clock()
         around.oom_kills.rose()
+        try:
+            if not OFFSPRING.is_subreaper:
+                OFFSPRING.become_subreaper()  # not before anybody waits for us: it takes a moment
+            OFFSPRING.orphans()
+        except OSError as err:
+            log.debug("cannot see the orphans: %s", err)
         try:
             if lock.heal():
                 around.store.forget_written()

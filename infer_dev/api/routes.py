@@ -49,7 +49,7 @@ class Routes:
         """`status --json`; `?name=a,b` for some; `?log_line=1` adds each instance's latest log line."""
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
-        instances = [asdict(status) for status in statuses]
+        instances = [status.to_json() for status in statuses]
         if request.query.get("log_line"):
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)

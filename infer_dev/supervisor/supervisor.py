@@ -74,6 +74,7 @@ class Supervisor:
             reloading.cancel()
             async with self._reconciling:
                 if self._handing_over:
+                    self.save_all()
                     for instance in self._instances.values():
                         instance.retire()
                 else:
