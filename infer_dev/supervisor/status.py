@@ -44,7 +44,6 @@ class Status:
     due_in_s: float | None
     note: str
 
-
     def to_json(self) -> dict[str, object]:
         """As `dataclasses.asdict`, at a tenth of its time: it is asked for often, for many."""
         return {name: getattr(self, name) for name in self.__slots__}
