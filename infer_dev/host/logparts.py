@@ -71,11 +71,13 @@ def look(path: str, fd: int | None) -> Record:
         return _after_rename(path, record, 0) or record or Record()
     info = os.fstat(fd)
     if record is None:  # never rotated, or its record was deleted
-        return Record(live=info.st_ino, end=hole.end_of_first(fd))
+        end = hole.end_of_first(fd)
+        return Record(live=info.st_ino, end=end, holed=end)
     if record.live == 0:
         return replace(record, live=info.st_ino)
     if record.former_end and record.former == info.st_ino:  # it was about to be taken over
-        record = Record(record.generation, info.st_ino, record.base - record.former_end, record.former_end)
+        end = record.former_end
+        record = Record(record.generation, info.st_ino, record.base - end, end, holed=end)
     if record.live != info.st_ino and (renamed := _after_rename(path, record, info.st_ino)):
         return renamed
     if record.live == info.st_ino and _is_whole(path, fd, info.st_size, record):
@@ -173,7 +175,7 @@ def _following(record: Record, *, live: int, base: int, by_others: bool = False)
 def _is_whole(path: str, fd: int, size: int, record: Record) -> bool:
     """Whether the log still is the one whose first `end` bytes were moved out.
 
-    Their hole reads as zeros. If it is not punched yet, the newest part has the same bytes, or they are being
+    Their hole reads as zeros. If the first one is not punched yet, the part has the same bytes, or they are being
     dropped.
     """
     if size < record.end:
@@ -181,7 +183,7 @@ def _is_whole(path: str, fd: int, size: int, record: Record) -> bool:
     head = os.pread(fd, min(HEAD_BYTES, record.end), 0)
     if not head.strip(b"\0"):
         return True
-    if record.start:
+    if record.holed:
         return False
     for number in (0, 1) if record.part else ():
         with contextlib.suppress(OSError), open(part_path(path, number), "rb") as part:

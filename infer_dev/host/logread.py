@@ -146,6 +146,8 @@ class Reader:
     def _settle(self, live: "_Live") -> bytes:
         """Come to terms with what others did to the log; returns what is still to be read of the file they took."""
         record, replaced = live.record, self._live is not None and self._inode != live.inode
+        if live.fd is None and record.generation <= self._at.generation:
+            return b""  # without the log itself the record may be behind
         if self._at.generation == record.generation:
             if not (replaced and live.fd is not None and self._inode != record.former):
                 return b""

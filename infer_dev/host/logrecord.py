@@ -20,7 +20,8 @@ class Record:
         base: place of the log's byte 0.
         end: offset in the log before which everything has been moved out, or dropped.
         part: inode of the part that was filled last.
-        start: offset in the log where that part begins; without a part, before which the hole is punched.
+        start: offset in the log where that part begins.
+        holed: offset before which a hole is known to be; 0: none has been punched yet.
         former: inode of the file whose lines the log took over, when its hole was left behind.
         former_end: `end` of that file.
     """
@@ -31,6 +32,7 @@ class Record:
     end: int = 0
     part: int = 0
     start: int = 0
+    holed: int = 0
     former: int = 0
     former_end: int = 0
 

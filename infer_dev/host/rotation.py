@@ -162,7 +162,7 @@ class _Rotation:
             self._move_names_on()
             self._write(replace(self.record, part=0, start=0))
         if self.record.end:
-            hole.punch(self.fd, 0, self.record.end)
+            self._punch()
 
     def _move_out(self) -> None:
         """Fill a part with whole lines, and give it its name."""
@@ -204,7 +204,7 @@ class _Rotation:
         if os.fstat(self.fd).st_size < record.end + length:
             raise OSError(errno.EAGAIN, CUT_MEANWHILE, self.path)
         self._write(replace(record, end=record.end + length))
-        hole.punch(self.fd, 0, self.record.end)
+        self._punch()
         self.moved = True
 
     def _open_filling(self, begin: int) -> int:
@@ -322,11 +322,15 @@ class _Rotation:
         """Give up the lines before offset `least`, and the one that goes on there."""
         end = after_next_break(self.fd, least, os.fstat(self.fd).st_size)
         self.dropped_bytes += end - self.record.end
-        record = replace(self.record, part=0, start=self.record.end, end=end)
-        self._write(record)
-        hole.punch(self.fd, 0, end)
-        self._write(replace(record, start=end))
+        self._write(replace(self.record, part=0, start=end, end=end))
+        self._punch()
         self.moved = True
+
+    def _punch(self) -> None:
+        """Give back the room of all that has been moved out."""
+        hole.punch(self.fd, 0, self.record.end)
+        if not self.record.holed:
+            self._write(replace(self.record, holed=self.record.end))
 
     def _write(self, record: Record) -> None:
         """Write the record in its place: this needs no room on a full disk."""
@@ -364,7 +368,7 @@ def _begin_record(path: str, fd: int, live: int, limits: Limits) -> None:
             raise
         end = after_next_break(live, size - limits.total_bytes, size)
         hole.punch(live, 0, end)
-        os.pwrite(fd, replace(record, end=end, start=end).to_bytes(), 0)
+        os.pwrite(fd, replace(record, end=end, holed=end).to_bytes(), 0)
 
 
 def _heir_path(path: str) -> str:
