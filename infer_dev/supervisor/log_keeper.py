@@ -109,7 +109,7 @@ class _Keeper:
         try:
             info = os.stat(duty.path)
         except OSError:
-            one.begun = None
+            one.inode, one.begun = 0, None  # the next file may well get the same inode
             return False  # not written yet, or taken away by others: it is there again at the next start
         if is_new or info.st_ino != one.inode or info.st_size < one.end:
             one.inode, one.begun = info.st_ino, None
