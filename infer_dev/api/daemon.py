@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import Any
 
 from infer_dev import __version__
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE
+from infer_dev.host.printable import printable, printable_line
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
 from infer_dev.settings import socket_path
 from infer_dev.supervisor.history import History
@@ -55,9 +57,20 @@ def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None
 
 def configure_logging() -> None:
     """The daemon's log goes to stderr: to a file where `up` started it, to `docker logs` under boot."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class PlainFormatter(logging.Formatter):
+    """Messages hold what others said (a server's answer, a process's name): that adds no line, steers no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = printable_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name. Any: its type is logging's own
+        return printable(super().formatException(ei))
 
 
 async def _serve(runtime: str, environ: Mapping[str, str], ready_fd: int | None) -> None:
