@@ -302,13 +302,9 @@ class Instance:
         """After the leader's end: end what it left, take its status, tell why."""
         self._stop_watching()
         log_start = self._running.log_start if self._running else 0
-
-        def tell() -> None:
-            log.info("instance=%s pid=%d has ended and left processes: they are ended", self.spec.name, process.pid)
-            if self._life.state is not State.STOPPING:
-                self.post(Orphaned(self._explained(process.peek(), log_start)))
-
-        await sweep(process, self.spec.name, self._around.scan, tell)
+        await sweep(
+            process, self.spec.name, self._around.scan, lambda: self._tell_of_others(process.peek(), log_start)
+        )
         ended = process.reap()
         if not ended.is_known:
             code = await self._around.orphans.take(process.pid, process.start_time)
@@ -319,8 +315,14 @@ class Instance:
 
     async def _clear_up(self, ended: Exit, log_start: int) -> None:
         """As `_collect`, for a process that ended before this daemon began."""
-        await sweep(None, self.spec.name, self._around.scan)
+        await sweep(None, self.spec.name, self._around.scan, lambda: self._tell_of_others(ended, log_start))
         self.post(self._explained(ended, log_start))
+
+    def _tell_of_others(self, ended: Exit, log_start: int) -> None:
+        """It ended as `ended` tells, and left processes, which are being ended: until then it does not serve."""
+        log.info("instance=%s has ended and left processes: they are ended", self.spec.name)
+        if self._life.state is not State.STOPPING:
+            self.post(Orphaned(self._explained(ended, log_start)))
 
     def _explained(self, ended: Exit, log_start: int) -> Exited:
         failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)
