@@ -141,6 +141,13 @@ class Rack:
         """The pid that a stand-in printed of the latest child it made."""
         return int(str(eventually(lambda: self.log(name).rpartition("child pid=")[2].partition("\n")[0])))
 
+    def print_to(self, path: Path, *args: str) -> int:
+        """Run the command line with its output, which need not be text, in a file; gives the size of that in bytes."""
+        with path.open("wb") as file:
+            command = [sys.executable, "-m", "infer_dev", *args]
+            subprocess.run(command, cwd=ROOT, env=self.cli.env, stdout=file, timeout=60, check=True)
+        return path.stat().st_size
+
     def wrap(self, script: str) -> str:
         """A server that runs a shell script first, and then is the one it wraps, under the same pid."""
         path = self.folder / "wrapped-server"
