@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from infer_dev.errors import InferDevError
 from tests.conftest import ROOT, STAND_IN, Cli, eventually, is_alive, marked_processes
 
 Instance = dict[str, Any]  # Any: one instance as `status --json` has it
-YEAR_S = 31_536_000
 
 
 class Rack:
@@ -88,6 +88,15 @@ class Rack:
         """Wait until an instance has come into a state `count` times."""
         eventually(lambda: self.states(name).count(state) >= count)
 
+    def ask(self, request: str, body: str = "{}") -> socket.socket:
+        """A connection on which a request has been sent, though the daemon may stand still."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(30)
+        connection.connect(str(self.cli.runtime / "control.sock"))
+        head = f"{request} HTTP/1.0\r\nHost: infer-dev\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        return connection
+
     def events(self) -> list[Instance]:
         return list(self.client.events(0, follow=False))
 
@@ -142,7 +151,7 @@ class Rack:
         return int(str(eventually(lambda: self.log(name).rpartition("child pid=")[2].partition("\n")[0])))
 
     def print_to(self, path: Path, *args: str) -> int:
-        """Run the command line with its output, which need not be text, in a file; gives the size of that in bytes."""
+        """Run the command line with its output, which need not be text, in a file; gives its size in bytes."""
         with path.open("wb") as file:
             command = [sys.executable, "-m", "infer_dev", *args]
             subprocess.run(command, cwd=ROOT, env=self.cli.env, stdout=file, timeout=60, check=True)
