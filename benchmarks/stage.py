@@ -86,19 +86,28 @@ class Stage:
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
     """Make a stage; in the end every process that was started on it, and the folder, are gone."""
-    folder = Path(tempfile.mkdtemp(prefix="infer-dev-bench-"))
-    try:
+    with private_folder() as (folder, environ):
         parts = _parts()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        environ = {
-            **kept,
-            "INFER_DEV_RUNTIME_DIR": str(folder / "run"),
-            # Both sides with bytecode, as if installed; it comes with the warm-up and goes with the folder.
-            "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
-        }
         yield Stage(folder, environ, parts["llama_server"], parts["model"])
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder and an environment to start processes with; in the end those that run, and the folder, are gone."""
+    folder = Path(tempfile.mkdtemp(prefix="infer-dev-bench-"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    try:
+        yield (
+            folder,
+            {
+                **kept,
+                "INFER_DEV_RUNTIME_DIR": str(folder / "run"),
+                # Both sides with bytecode, as if installed; it comes with the warm-up and goes with the folder.
+                "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+            },
+        )
     finally:
-        _end_all(folder)
+        end_all(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -161,7 +170,7 @@ def _parts() -> dict[str, str]:
     return parts
 
 
-def _end_all(folder: Path) -> None:
+def end_all(folder: Path) -> None:
     """End whatever still runs here, by pid: first asked, then made to."""
     deadline = time.monotonic() + END_GRACE_S
     asked: set[int] = set()

@@ -14,7 +14,14 @@ OVERRIDES_VAR = "AUTO_INFER_LLAMA_CPP_OVERRIDES"
 PKG_PATH_VAR = "AUTO_INFER_LLAMA_CPP_PKG_PATH"
 # The descriptor on which a daemon started by `up` says that it is ready.
 READY_FD_VAR = "INFER_DEV_READY_FD"
+# The descriptor of a daemon started by boot that is its end of their link (host/boot_link.py).
+BOOT_FD_VAR = "INFER_DEV_BOOT_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
+# How long boot gives the command, the daemon and its instances to end, seconds.
+STOP_GRACE_VAR = "INFER_DEV_STOP_GRACE_S"
+# Switches of what boot does by itself: install the bundle, start the instances.
+GET_PKG_ON_BOOT_VAR = "AUTO_INFER_LLAMA_CPP_GET_PKG_ON_BOOT"
+ON_BOOT_VAR = "AUTO_INFER_LLAMA_CPP_ON_BOOT"
 
 # Set in every instance's environment: which instance a process belongs to, and to which runtime directory.
 # Whatever the process becomes, /proc/PID/environ still tells.
@@ -26,7 +33,10 @@ DIGEST_MARK_VAR = "INFER_DEV_INSTANCE_DIGEST"
 # Variables that must not reach an instance from the shell that happened to start the daemon: llama-server
 # reads the first two as command-line options, the others are ours.
 NOT_INHERITED_PREFIXES = ("LLAMA_ARG_", "AUTO_INFER_", "INFER_DEV_")
-NOT_INHERITED = ("LLAMA_API_KEY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+NOT_INHERITED = (
+    "LLAMA_API_KEY",
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
+)
 
 CONTAINER_PREFIX = "/soft/app"
 BUNDLE_SERVER = "/soft/app/llama-cpp/bin/llama-server"
@@ -40,6 +50,9 @@ DAEMON_LOG_NAME = "daemon.log"
 INSTANCES_NAME = "instances"
 SOURCES_NAME = "sources.json"
 HISTORY_NAME = "history.jsonl"
+BOOT_ERROR_NAME = "boot-error"
+# While boot runs: its pid and start time. Who finds it leaves starting a daemon to boot.
+BOOT_NOTE_NAME = "boot.pid"
 
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:

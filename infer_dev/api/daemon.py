@@ -14,8 +14,9 @@ from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
-from infer_dev.host import gpu, oom
+from infer_dev.host import cgroup, gpu, oom
 from infer_dev.host.process import life_id
+from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import HISTORY_NAME, socket_path
@@ -24,7 +25,7 @@ from infer_dev.supervisor.history import History, Journal
 from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
-from infer_dev.supervisor.surroundings import Surroundings
+from infer_dev.supervisor.surroundings import OrphanStatuses, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ def configure_logging() -> None:
 
 async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
+    pulse = Pulse(environ)
+    orphans = OrphanStatuses(expected=pulse.has_link)
+    for ended in pulse.exits():
+        orphans.add(ended.pid, ended.start_time, ended.code)
     around = Surroundings(
         environ=environ,
         runtime=runtime,
@@ -77,12 +82,14 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         clock=Clock(),
         store=StateStore(runtime, life_id()),
         gate=Gate(gpu.are_present),
-        scan=MarkScan(runtime),
+        scan=MarkScan(runtime, cgroup.delegated(runtime)),
+        orphans=orphans,
         oom_score_adj=oom.keep_this_process(),
+        gpu_driver=gpu.driver(),
     )
     supervisor = Supervisor(around)
     path = socket_path(runtime)
-    http = HttpServer(Routes(supervisor, address=f"unix:{path}").router())
+    http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper).router())
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -94,20 +101,27 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             await control.open()
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
-            others = [tasks.create_task(_warm_up()), tasks.create_task(_beat(around, supervisor, lock, control))]
+            pulse.ready()
+            pulse.on_exits(orphans.add_all, orphans.stop_expecting)
+            beating = _beat(pulse, around, supervisor, lock, control)
+            others = [tasks.create_task(_warm_up()), tasks.create_task(beating)]
             await running
             for task in others:
                 task.cancel()
     finally:
+        pulse.leaving()
         around.history.close()
         control.close()
         await http.close()
         log.info("daemon pid=%d leaves", os.getpid())
 
 
-async def _beat(around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket) -> None:
-    """Once a second: see that time goes on, and that what others find us by is still there."""
+async def _beat(
+    pulse: Pulse, around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket
+) -> None:
+    """Once a second: say that we live, see that time goes on, and that what others find us by is still there."""
     while True:
+        pulse.beat()
         await asyncio.sleep(BEAT_S)
         around.clock()
         around.oom_kills.rose()

@@ -1,10 +1,12 @@
 """`infer-dev daemon`: the supervisor in the foreground, for systemd, boot and `up`."""
 
+import contextlib
+import faulthandler
 import gc
 import os
 import signal
 
-from infer_dev.settings import READY_FD_VAR, runtime_dir
+from infer_dev.settings import BOOT_FD_VAR, READY_FD_VAR, runtime_dir
 
 FIRST_OTHER_FD = 3
 
@@ -15,9 +17,10 @@ def daemon(*, replace: bool = False) -> int:
         from infer_dev.cli.replace import replace_daemon  # noqa: PLC0415 - for this option only
 
         return replace_daemon()
-    given = os.environ.pop(READY_FD_VAR, "")
-    ready_fd = int(given) if given.isdigit() else None
-    _close_inherited(ready_fd)
+    ready_fd = _descriptor(os.environ.pop(READY_FD_VAR, ""))
+    _close_inherited(ready_fd, _descriptor(os.environ.get(BOOT_FD_VAR, "")))
+    faulthandler.enable(all_threads=True)  # SIGABRT, from systemd's watchdog, and crashes: the stacks go to the log
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # boot asks for it when the heartbeat stops
     for number in (signal.SIGPIPE, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -31,12 +34,16 @@ def daemon(*, replace: bool = False) -> int:
     return run_daemon(runtime_dir(), dict(os.environ), ready_fd=ready_fd)
 
 
-def _close_inherited(kept: int | None) -> None:
+def _descriptor(given: str) -> int | None:
+    return int(given) if given.isdecimal() else None
+
+
+def _close_inherited(*kept: int | None) -> None:
     """Close what the shell that started us had open, or its pipes would stay open for as long as we live."""
-    limit = os.sysconf("SC_OPEN_MAX")
-    if kept is None:
-        os.closerange(FIRST_OTHER_FD, limit)
-    else:
-        os.set_inheritable(kept, False)
-        os.closerange(FIRST_OTHER_FD, kept)
-        os.closerange(kept + 1, limit)
+    first = FIRST_OTHER_FD
+    for fd in sorted(fd for fd in kept if fd is not None and fd >= FIRST_OTHER_FD):
+        os.closerange(first, fd)
+        with contextlib.suppress(OSError):  # no such descriptor: a user set the variable
+            os.set_inheritable(fd, False)
+        first = fd + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

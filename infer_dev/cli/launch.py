@@ -6,13 +6,14 @@ import os
 import sys
 
 from infer_dev.errors import UnavailableError
-from infer_dev.settings import DAEMON_LOG_NAME, READY_FD_VAR, runtime_dir, socket_path
+from infer_dev.settings import BOOT_NOTE_NAME, DAEMON_LOG_NAME, READY_FD_VAR, runtime_dir, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from infer_dev.api.client import DaemonClient
 
 START_TIMEOUT_S = 30.0
+BOOT_TIMEOUT_S = 15.0
 RETRY_S = 0.02
 
 
@@ -37,13 +38,16 @@ class Launch:
             UnavailableError: the runtime directory cannot be used.
         """
         self._runtime = runtime_dir()
-        self.is_needed = not (os.path.exists(socket_path(self._runtime)) and client().is_alive())
+        self.is_needed = not (self._is_there() or (_boot_keeps(self._runtime) and _answers_soon(BOOT_TIMEOUT_S)))
         if self.is_needed:
             from infer_dev.host.runtime_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
 
             make_runtime_dir(self._runtime)
             self._log = os.path.join(self._runtime, DAEMON_LOG_NAME)
             self._pipe = _spawn_daemon(self._log)
+
+    def _is_there(self) -> bool:
+        return os.path.exists(socket_path(self._runtime)) and client().is_alive()
 
     def wait(self) -> bool:
         """Wait until the daemon answers; returns whether it is the one started here.
@@ -90,11 +94,20 @@ def _spawn_daemon(log: str) -> int:
     return reading
 
 
-def _answers_soon() -> bool:
+def _boot_keeps(runtime: str) -> bool:
+    """Whether boot starts a daemon where there is none: one that we started would have no heartbeat."""
+    if not os.path.exists(os.path.join(runtime, BOOT_NOTE_NAME)):
+        return False
+    from infer_dev.boot.note import boot_lives  # noqa: PLC0415 - beside boot only
+
+    return boot_lives(runtime)
+
+
+def _answers_soon(timeout_s: float = START_TIMEOUT_S) -> bool:
     """Whether the daemon that came first answers; its socket comes a moment after its lock."""
     import time  # noqa: PLC0415 - needed for this rare case only
 
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not client().is_alive():
         if time.monotonic() > deadline:
             return False

@@ -89,6 +89,8 @@ def _dispatch(args: list[str]) -> int:
             case ["--version" | "-V"]:
                 print(f"infer-dev {__version__}")
                 return EXIT_OK
+            case ["boot", *rest]:  # its arguments are another command's: none of them is ours to parse
+                return run_command("boot", *rest)
             case ["bundle", "install", *rest]:
                 from infer_dev.cli.unchanged import is_installed  # noqa: PLC0415 - for this command only
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infer_dev.host.marks import mark_of
+from infer_dev.host.procstat import is_ended, start_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,23 +203,6 @@ def signal_each(pids: Iterable[int], number: int, *, only_if: Callable[[int], bo
             os.close(fd)
 
 
-def start_time(pid: int) -> int | None:
-    """Clock ticks between boot and the start of `pid` (field 22 of /proc/PID/stat): with the pid, an identity."""
-    fields = _stat_fields(pid)
-    return int(fields[19]) if fields else None
-
-
-def state_of(pid: int) -> str:
-    """The state letter of proc_pid_stat(5), as "R", "S", "D", "Z"; "" if there is no such process."""
-    fields = _stat_fields(pid)
-    return fields[0] if fields else ""
-
-
-def is_ended(pid: int) -> bool:
-    """Whether the process is gone, or waits to be reaped."""
-    return state_of(pid) in ("", "Z", "X")
-
-
 def is_session_leader(pid: int) -> bool:
     """Whether it began its session, as every instance's first process does."""
     with contextlib.suppress(OSError):
@@ -260,13 +244,3 @@ def life_id() -> str:
     except OSError:
         boot = ""
     return f"{boot}:{start_time(1)}"
-
-
-def _stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the third (state) on; the second may hold any character."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()

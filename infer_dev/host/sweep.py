@@ -4,8 +4,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 
+from infer_dev.host.cgroup import Cgroups
 from infer_dev.host.marks import find_marked, mark_of
-from infer_dev.host.process import Process, is_ended, is_in_group, signal_each
+from infer_dev.host.process import Process, is_in_group, signal_each
+from infer_dev.host.procstat import is_ended
 
 POLL_S = 0.02
 GRACE_S = 2.0
@@ -13,14 +15,18 @@ FREEZE_ROUNDS = 50
 
 
 class MarkScan:
-    """Finds marked processes; all that ask within one turn of the event loop share one look through /proc."""
+    """Finds the processes of instances, by their mark and by their control group.
 
-    def __init__(self, runtime: str) -> None:
+    All that ask within one turn of the event loop share one look through /proc.
+    """
+
+    def __init__(self, runtime: str, cgroups: Cgroups | None = None) -> None:
         self.runtime = runtime
+        self.cgroups = cgroups
         self._running: asyncio.Future[dict[str, list[int]]] | None = None
 
     async def pids(self, instance: str) -> list[int]:
-        """The pids that carry the mark of an instance now.
+        """The pids of an instance now.
 
         Raises:
             OSError: /proc cannot be read for want of descriptors.
@@ -29,7 +35,8 @@ class MarkScan:
             loop = asyncio.get_running_loop()
             self._running = loop.create_future()
             loop.call_soon(self._scan, self._running)
-        return (await self._running).get(instance, [])
+        marked = (await self._running).get(instance, [])
+        return marked if self.cgroups is None else [*marked, *self.cgroups.pids(instance)]
 
     def _scan(self, asked: asyncio.Future[dict[str, list[int]]]) -> None:
         self._running = None
@@ -97,13 +104,15 @@ class _LeftBy:
         marked = await self._scan.pids(self._instance)
         if self._process is not None:
             return self._process.leftovers(marked)
-        return [pid for pid in marked if not is_ended(pid)]
+        return [pid for pid in sorted(set(marked)) if not is_ended(pid)]
 
     def signal(self, pids: Iterable[int], number: int) -> None:
         signal_each(pids, number, only_if=self._is_one)
 
     async def kill(self) -> None:
         """Stop them all first: those that fork faster than they are killed would go on for ever."""
+        if self._scan.cgroups is not None:
+            self._scan.cgroups.kill(self._instance)
         stopped: set[int] = set()
         for _ in range(FREEZE_ROUNDS):
             news = set(await self.pids()) - stopped
@@ -119,6 +128,8 @@ class _LeftBy:
         """Whether `pid`, held by a pidfd now, is one: the number of a group alone proves it for a child only."""
         process = self._process
         if process is not None and not process.is_adopted and is_in_group(pid, process.pid):
+            return True
+        if self._scan.cgroups is not None and pid in self._scan.cgroups.pids(self._instance):
             return True
         mark = mark_of(pid)
         return mark is not None and (mark.instance, mark.runtime) == (self._instance, self._scan.runtime)

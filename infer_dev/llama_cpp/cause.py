@@ -51,9 +51,9 @@ NEXT_STEP = {
     Cause.CUDA_DRIVER: "check the driver with nvidia-smi, and that the container was given its GPUs",
     Cause.BINARY_UNUSABLE: "install llama.cpp again, or correct master.llama_cpp_path",
     Cause.LOG_UNWRITABLE: "correct control.log_dir or control.log_file, or the folder's permissions",
-    Cause.KILLED: "if nobody sent the signal, look for the kernel's OOM killer in `dmesg`",
+    Cause.KILLED: "somebody on this host sent the signal; infer-dev did not",
     Cause.CRASHED: "report the log's last lines to llama.cpp, with the build number",
     Cause.READY_TIMEOUT: "raise control.ready_timeout_s if the model only loads slowly",
-    Cause.WEDGED: "restart the instance",
+    Cause.WEDGED: "it is restarted by policy; if it comes again, report the log's last lines to llama.cpp",
     Cause.UNKNOWN: "read the log",
 }

@@ -17,6 +17,7 @@ PORT_ENV = "LLAMA_ARG_PORT"
 HOST_ENV = "LLAMA_ARG_HOST"
 PREFIX_ENV = "LLAMA_ARG_API_PREFIX"
 API_KEY_ENV = "LLAMA_API_KEY"
+API_KEY_FILE_ENV = "LLAMA_ARG_API_KEY_FILE"
 
 MODEL_FLAGS = ("--model", "-m")
 ALIAS_FLAGS = ("--alias", "-a")
@@ -71,6 +72,11 @@ def flag_value(argv: Sequence[str], flags: Sequence[str]) -> str | None:
     return None
 
 
+def has_flag(argv: Sequence[str], flags: Sequence[str]) -> bool:
+    """Whether one of `flags` is in `argv`."""
+    return any(_flag(arg) in flags for arg in argv)
+
+
 def _flag(arg: str) -> str:
     """`arg` as llama-server reads it: `_` stands for `-` in a long flag (common/arg.cpp)."""
     return arg.replace("_", "-") if arg.startswith("--") else arg
@@ -102,8 +108,7 @@ def endpoint_of(argv: Sequence[str], env: Mapping[str, str]) -> Endpoint:
     host = next((item.strip() for item in hosts if not item.strip().endswith(".sock")), None)
     prefix = (flag_value(argv, ("--api-prefix",)) or env.get(PREFIX_ENV, "")).rstrip("/")
     tls = "--ssl-cert-file" in argv and "--ssl-key-file" in argv
-    keys = flag_value(argv, ("--api-key",)) or env.get(API_KEY_ENV, "")
-    api_key = keys.split(",")[0] if prefix and keys else None
+    api_key = api_key_of(argv, env) if prefix else None
     if host is None:
         path = hosts[0].strip()
         return Endpoint(bind_host=path, dial_host=path, port=0, prefix=prefix, tls=tls, api_key=api_key)
@@ -112,6 +117,17 @@ def endpoint_of(argv: Sequence[str], env: Mapping[str, str]) -> Endpoint:
         raise ValueError(f"expected a port from 1 to 65535, got {given!r}")
     dial_host = _WILDCARDS.get(host, host)
     return Endpoint(bind_host=host, dial_host=dial_host, port=int(given), prefix=prefix, tls=tls, api_key=api_key)
+
+
+def api_key_of(argv: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """The first API key given to the server, or None; there may be others in a file."""
+    keys = flag_value(argv, ("--api-key",)) or env.get(API_KEY_ENV, "")
+    return keys.split(",")[0] or None
+
+
+def api_key_file_of(argv: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """The file of API keys the server reads, as given, or None."""
+    return flag_value(argv, ("--api-key-file",)) or env.get(API_KEY_FILE_ENV) or None
 
 
 def uses_fit(argv: Sequence[str], env: Mapping[str, str]) -> bool:

@@ -122,6 +122,13 @@ class Spec:
     start_after: tuple[str, ...] = ()
 
     @property
+    def gpus(self) -> tuple[str, ...] | None:
+        """The ids of the GPUs it may use; None: all there are."""
+        if self.gpu_ids == "none":
+            return ()
+        return None if self.gpu_ids in (None, "all") else tuple(self.gpu_ids.split(","))
+
+    @property
     def starts_itself(self) -> bool:
         return self.enabled and self.autostart
 

@@ -9,6 +9,7 @@ import logging
 import random
 from dataclasses import dataclass, replace
 
+from infer_dev.host import gpu
 from infer_dev.host.process import Exit, Process
 from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
@@ -246,8 +247,8 @@ class Instance:
                 return None if self._waits_for else Cleared()
             case Effect.SPAWN:
                 return self._spawn()
-            case Effect.DRAIN:
-                self._drain = self._tasks.create_task(self._wait_until_drained())
+            case Effect.DRAIN if process:
+                self._drain = self._tasks.create_task(self._wait_until_drained(process.pid))
             case Effect.TERM:
                 self._stop_watching()
                 if process:
@@ -282,17 +283,25 @@ class Instance:
             self._collector = tasks.create_task(self._collect(process))
 
         process.on_exit(ended)
-        self._watch = tasks.create_task(self._watch_health())
+        self._watch = tasks.create_task(self._watch_health(process.pid))
 
-    async def _watch_health(self) -> None:
+    async def _watch_health(self, pid: int) -> None:
+        subject = health.Subject(
+            spec=lambda: self.spec,
+            pid=pid,
+            is_ready=self._life.state in (State.READY, State.DEGRADED),
+            is_degraded=self._life.state is State.DEGRADED,
+            clock=self._around.clock,
+            interval_s=self._around.probe_interval_s,
+        )
         try:
-            await health.watch(self.spec.endpoint, self.post, interval_s=self._around.probe_interval_s)
+            await health.watch(subject, self.post)
         except Exception:  # owner: this instance; unwatched it goes on, and is given up if it was not ready yet
             log.exception("instance=%s: its health can no longer be watched", self.spec.name)
 
-    async def _wait_until_drained(self) -> None:
+    async def _wait_until_drained(self, pid: int) -> None:
         try:
-            await drain.until_idle(self.spec)
+            await drain.until_idle(health.Outside(health.Subject(spec=lambda: self.spec, pid=pid)), self.spec.command)
         except Exception:  # owner: this instance; the drain's deadline ends it anyway
             log.exception("instance=%s: its requests can no longer be watched", self.spec.name)
             return
@@ -302,9 +311,17 @@ class Instance:
         """After the leader's end: end what it left, take its status, tell why."""
         self._stop_watching()
         log_start = self._running.log_start if self._running else 0
-        await sweep(
-            process, self.spec.name, self._around.scan, lambda: self._tell_of_others(process.peek(), log_start)
-        )
+        driver, gpus = self._around.gpu_driver, self.spec.gpus
+
+        def tell() -> None:
+            self._tell_of_others(process.peek(), log_start)
+
+        if driver is not None and gpus != ():
+            tell()
+            await sweep(process, self.spec.name, self._around.scan)
+            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+        else:
+            await sweep(process, self.spec.name, self._around.scan, tell)
         ended = process.reap()
         if not ended.is_known:
             code = await self._around.orphans.take(process.pid, process.start_time)
@@ -319,8 +336,8 @@ class Instance:
         self.post(self._explained(ended, log_start))
 
     def _tell_of_others(self, ended: Exit, log_start: int) -> None:
-        """It ended as `ended` tells, and left processes, which are being ended: until then it does not serve."""
-        log.info("instance=%s has ended and left processes: they are ended", self.spec.name)
+        """It ended as `ended` tells, and left something: until that is gone it is not at rest."""
+        log.info("instance=%s has ended and left something: it is waited for", self.spec.name)
         if self._life.state is not State.STOPPING:
             self.post(Orphaned(self._explained(ended, log_start)))
 

@@ -335,7 +335,8 @@ def _stopped(life: Life, event: Exited, policy: Policy, now: float) -> Step:
     if not life.wanted:
         return _rest(life)
     if life.end is not None:
-        return _ended(replace(life, end=None), replace(life.end, jitter=event.jitter), policy, now)
+        known = event if event.failure.exit_status is not None else replace(life.end, jitter=event.jitter)
+        return _ended(replace(life, end=None), known, policy, now)
     if life.verdict is None:
         return _start_by_hand(life)
     seen = event.failure

@@ -117,13 +117,9 @@ def _overlap(ids: frozenset[str] | None, others: frozenset[str] | None) -> bool:
 
 
 def _gpu_ids(spec: Spec, *, gpus: bool) -> frozenset[str] | None:
-    match spec.gpu_ids:
-        case "none":
-            return NONE
-        case None | "all":
-            return ALL if gpus else NONE
-        case ids:
-            return frozenset(ids.split(","))
+    if spec.gpus is None:
+        return ALL if gpus else NONE
+    return frozenset(spec.gpus)
 
 
 def _are_uuids(ids: frozenset[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import random
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from infer_dev.plan.argv import redacted
 from infer_dev.plan.model import Command, Spec
 from infer_dev.supervisor.lifecycle import Failure, SpawnFailed
 from infer_dev.supervisor.surroundings import Surroundings, inherited
+
+log = logging.getLogger(__name__)
 
 SHORT_OF_RESOURCES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
@@ -47,6 +50,11 @@ def start(spec: Spec, around: Surroundings) -> Started | SpawnFailed:
         return _explained(command, err)
     finally:
         os.close(output_fd)
+    if around.scan.cgroups is not None:
+        try:
+            around.scan.cgroups.join(spec.name, process.pid)
+        except OSError as err:
+            log.warning("instance=%s: cannot put it into a control group: %s", spec.name, err.strerror)
     if around.oom_score_adj is not None:
         with contextlib.suppress(OSError):  # it is gone already
             oom.set_score_adj(process.pid, around.oom_score_adj)

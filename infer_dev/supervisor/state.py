@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from infer_dev.llama_cpp.cause import Cause
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE_MODE = 0o600
+LIFE_FIELDS = tuple(field.name for field in fields(Life))
 SUFFIX = ".json"
 DAMAGED_SUFFIX = ".damaged"
 
@@ -225,12 +226,11 @@ def _process_from_json(document: Mapping[str, Any]) -> ProcessRecord:  # Any: a 
 
 
 def _life_to_json(life: Life) -> dict[str, Any]:  # Any: a JSON document
-    """Only what differs from a life that has not begun."""
-    found = {name: getattr(life, name) for name in ("state", "rest", "wanted", "held", "served", "draining")}
-    found |= {name: getattr(life, name) for name in ("due", "attempt", "recent", "restarts")}
-    for name, failure in (("failure", life.failure), ("verdict", life.verdict)):
-        found[name] = asdict(failure) if failure else None
-    found["end"] = asdict(life.end) if life.end else None
+    """As `dataclasses.asdict`, which takes ten times as long."""
+    found = {name: getattr(life, name) for name in LIFE_FIELDS}
+    for name in ("failure", "verdict", "end"):
+        if found[name] is not None:
+            found[name] = asdict(found[name])
     return found
 
 

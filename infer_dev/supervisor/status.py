@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from infer_dev.host.process import Process, rss_bytes, state_of
+from infer_dev.host.process import Process, rss_bytes
+from infer_dev.host.procstat import state_of
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.lifecycle import Life, State
 
@@ -104,7 +105,7 @@ def _note(life: Life, pid: int | None, waits_for: tuple[str, ...]) -> str:
     if life.state is not State.STOPPING:
         return ""
     if life.end is not None:
-        return "has ended; the processes it left are being ended"
+        return "has ended; what it left is being ended"
     if life.draining:
         return "lets requests under way finish"
     word = STATE_WORDS.get(state_of(pid), "") if pid and life.killed else ""

@@ -391,6 +391,8 @@ class Supervisor:
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()
         self._around.store.remove(name)
+        if self._around.scan.cgroups is not None:
+            self._around.scan.cgroups.remove(name)
 
     def _save_sources(self) -> None:
         self._around.store.save_sources(self.sources, self._instances)

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from infer_dev.host import gpu
+from infer_dev.host.boot_link import OrphanExit
 from infer_dev.host.oom import KillCount
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import NOT_INHERITED, NOT_INHERITED_PREFIXES
@@ -14,6 +16,7 @@ from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 
 STATUS_WAIT_S = 1.0
+KEPT_CODES = 512
 
 
 class OrphanStatuses:
@@ -27,8 +30,15 @@ class OrphanStatuses:
     def add(self, pid: int, start_time: int, code: int) -> None:
         """One was reaped."""
         self.codes[pid, start_time] = code
+        while len(self.codes) > KEPT_CODES:
+            del self.codes[next(iter(self.codes))]
         self._news.set()
         self._news = asyncio.Event()
+
+    def add_all(self, ended: Iterable[OrphanExit]) -> None:
+        """Several were."""
+        for one in ended:
+            self.add(one.pid, one.start_time, one.code)
 
     def stop_expecting(self) -> None:
         """Nobody reports any more."""
@@ -58,6 +68,7 @@ class Surroundings:
         scan: finds marked processes.
         oom_kills: tells of the kernel's out-of-memory killer.
         orphans: exit statuses of adopted processes.
+        gpu_driver: tells whether GPU memory is free again; None: there is none that could.
         oom_score_adj: of instances; None: left as it is.
         probe_interval_s: time between health probes of a ready instance.
     """
@@ -72,6 +83,7 @@ class Surroundings:
     oom_kills: KillCount = field(default_factory=KillCount)
     orphans: OrphanStatuses = field(default_factory=OrphanStatuses)
     oom_score_adj: int | None = None
+    gpu_driver: gpu.Driver | None = None
     probe_interval_s: float = health.INTERVAL_S
 
 

@@ -34,6 +34,16 @@ HELP = """\
 --health-drip           /health sends one byte every 0.1 s, without end
 --health-drip-first N   ... the first N times it is asked
 --completions-500       completions fail, /health stays 200
+--completions-500-after S   the same from S seconds after the start on
+--completions-hang      completions are never answered
+--slots-busy            a slot is busy, and its tokens move from one question to the next
+--slots-stalled         a slot is busy, and its tokens do not move
+--slots-hang            /slots and /metrics are never answered
+--no-slots              /slots says 501
+--metrics               /metrics answers (501 without)
+--sleep-idle-seconds S  sleeps after S seconds without work; /slots, /metrics and completions wake it, which it prints
+--faults FILE           also does what the words in FILE say, as of now: the switches above without their dashes, and
+                        health-500, health-hang, loading
 --spawn-child           a child in this process group that ignores SIGTERM
 --setsid-child          a child in a session of its own that ignores SIGTERM
 --fork-bomb N           N processes at a time in sessions of their own that ignore SIGTERM; each that ends is replaced
@@ -47,21 +57,30 @@ HELP = """\
 --close-stdout          close stdout and stderr once started"""
 SWITCHES = {
     "--crash-on-start", "--ignore-sigterm", "--hang", "--health-drip", "--completions-500", "--spawn-child",
-    "--setsid-child", "--close-stdout", "--print-garbage",
+    "--setsid-child", "--close-stdout", "--completions-hang", "--slots-busy", "--slots-stalled", "--slots-hang",
+    "--no-slots", "--metrics", "--print-garbage",
 }  # fmt: skip
 VALUED = {
     "--host", "--port", "--alias", "--ready-after", "--crash-after", "--exit-code", "--fail-health-after", "--log",
-    "--print-lines", "--print-bytes-per-line", "--ready-when", "--bind-when", "--health-drip-first", "--fork-bomb",
-    "--write-to", "--print-huge-line", "--print-per-second",
+    "--print-lines", "--print-bytes-per-line", "--completions-500-after", "--sleep-idle-seconds", "--faults",
+    "--ready-when", "--bind-when", "--health-drip-first", "--fork-bomb", "--write-to", "--print-huge-line",
+    "--print-per-second",
 }  # fmt: skip
 
 DRIP_S = 0.1
 POLL_S = 0.01
 BLOCK_BYTES = 1 << 20
 GARBAGE = b"".join(bytes([octet]) for octet in range(256)) + b"\xc3\n\xff\xfe\n"
+COMPLETIONS = {
+    "/completion", "/v1/completions", "/v1/chat/completions", "/embeddings", "/v1/embeddings", "/v1/rerank",
+}  # fmt: skip
+WORK = COMPLETIONS | {"/slots", "/metrics"}
 REQUEST_LIMIT_BYTES = 1 << 20
 LOADING = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
 BROKEN = '{"error":{"message":"stand-in fault","type":"server_error","code":500}}'
+NOT_SUPPORTED = (
+    '{"error":{"message":"This server does not support this endpoint","type":"not_supported_error","code":501}}'
+)
 UNKNOWN = '{"error":{"message":"File Not Found","type":"not_found_error","code":404}}'
 
 Flags = dict[str, list[str]]
@@ -90,6 +109,27 @@ class StandIn:
         self.flags = flags
         self.started = time.monotonic()
         self.health_asked = 0
+        self.worked = self.started
+        self.tokens = 0
+
+    def does(self, fault: str) -> bool:
+        """Whether a fault is switched on: by its flag, or in the file of faults at this moment."""
+        if f"--{fault}" in self.flags:
+            return True
+        try:
+            with open(self.flags["--faults"][-1], encoding="utf-8") as file:
+                return fault in file.read().split()
+        except (KeyError, OSError):
+            return False
+
+    def is_sleeping(self) -> bool:
+        return time.monotonic() - self.worked >= self.seconds("--sleep-idle-seconds", float("inf"))
+
+    def work(self) -> None:
+        """Something that counts as work: it wakes the server."""
+        if self.is_sleeping():
+            say(2, "I srv  handle_sleep: server is exiting sleeping state\n")
+        self.worked = time.monotonic()
 
     def seconds(self, name: str, default: float) -> float:
         return float(self.flags[name][-1]) if name in self.flags else default
@@ -199,6 +239,8 @@ class StandIn:
                 path = read_path(client)
                 if path == "/health" and self.is_dripping():
                     drip(client)
+                while self.never_answers(path):
+                    time.sleep(DRIP_S)
                 status, body = self.reply(path)
                 # The reason phrase and a closed connection are all that HTTP/1.1 needs of a test server.
                 head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
@@ -212,21 +254,50 @@ class StandIn:
         return "--health-drip" in self.flags or self.health_asked <= first
 
     def reply(self, path: str) -> Reply:
-        if not (self.past("--ready-after", 0) and self.exists("--ready-when")):
+        if not (self.past("--ready-after", 0) and self.exists("--ready-when")) or self.does("loading"):
             return 503, LOADING
         if path in {"/health", "/v1/health"}:
-            return (500, BROKEN) if self.past("--fail-health-after", float("inf")) else (200, '{"status":"ok"}')
-        if path in {"/completion", "/v1/completions", "/v1/chat/completions"} and "--completions-500" in self.flags:
+            failing = self.past("--fail-health-after", float("inf")) or self.does("health-500")
+            return (500, BROKEN) if failing else (200, '{"status":"ok"}')
+        if path in WORK:
+            self.work()
+        failing = self.does("completions-500") or self.past("--completions-500-after", float("inf"))
+        if path in COMPLETIONS and failing:
             return 500, BROKEN
+        if (path == "/slots" and self.does("no-slots")) or (path == "/metrics" and not self.does("metrics")):
+            return 501, NOT_SUPPORTED
         name = self.flags.get("--alias", ["stand-in"])[-1].replace('"', "")
         message = f'"index":0,"finish_reason":"stop","message":{{"role":"assistant","content":"{name}"}}'
         replies = {
             "/v1/models": f'{{"object":"list","data":[{{"id":"{name}","object":"model"}}]}}',
-            "/slots": '[{"id":0,"n_ctx":2048,"is_processing":false}]',
+            "/slots": self.slots(),
+            "/metrics": self.metrics(),
+            "/props": f'{{"total_slots":1,"is_sleeping":{"true" if self.is_sleeping() else "false"}}}',
+            "/embeddings": '[{"index":0,"embedding":[[0.5]]}]',
+            "/v1/rerank": '{"results":[{"index":0,"relevance_score":0.5}]}',
             "/completion": f'{{"content":"{name}","stop":true}}',
             "/v1/chat/completions": f'{{"object":"chat.completion","model":"{name}","choices":[{{{message}}}]}}',
         }
         return (200, replies[path]) if path in replies else (404, UNKNOWN)
+
+    def never_answers(self, path: str) -> bool:
+        fault = "health-hang" if path == "/health" else "completions-hang" if path in COMPLETIONS else "slots-hang"
+        return path in WORK | {"/health"} and self.does(fault)
+
+    def is_busy(self) -> bool:
+        """Whether somebody is served; his tokens move each time one asks."""
+        self.tokens += self.does("slots-busy")
+        return self.does("slots-busy") or self.does("slots-stalled")
+
+    def slots(self) -> str:
+        if not self.is_busy():
+            return '[{"id":0,"n_ctx":2048,"is_processing":false}]'
+        token = f'"next_token":[{{"has_next_token":true,"n_decoded":{self.tokens}}}]'
+        return f'[{{"id":0,"n_ctx":2048,"is_processing":true,"id_task":1,"n_prompt_tokens":9,{token}}}]'
+
+    def metrics(self) -> str:
+        busy = int(self.is_busy())
+        return f"llamacpp:n_decode_total {self.tokens}\nllamacpp:requests_processing {busy}\n"
 
 
 def read_path(client: socket.socket) -> str:

@@ -345,7 +345,14 @@ def test_clean_end_with_leftovers_stays_a_clean_end() -> None:
     ended = EVENTS["ended"]
     assert isinstance(ended, Exited)
     stopping = transition(life(S.READY), Orphaned(ended), POLICY, NOW).life
-    assert transition(stopping, EVENTS["crashed"], POLICY, NOW).life.state is S.STOPPED
+    unknown = Exited(Failure(cause=Cause.UNKNOWN), clean=False)
+    assert transition(stopping, unknown, POLICY, NOW).life.state is S.STOPPED
+
+
+def test_exit_status_learnt_late_counts() -> None:
+    unknown = Orphaned(Exited(Failure(cause=Cause.UNKNOWN), clean=False))
+    stopping = transition(life(S.READY), unknown, POLICY, NOW).life
+    assert transition(stopping, EVENTS["crashed"], POLICY, NOW).life.failure == KILLED
 
 
 RESUMED = [

@@ -1,0 +1,1 @@
+"""infer-dev beside the supervisors people use, each with the same children, in one run."""

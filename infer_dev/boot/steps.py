@@ -1,0 +1,163 @@
+"""What boot does once, in the background, if it is switched on: install the bundle, then start the instances.
+
+Neither can take away the command: a failure is told on stderr and in `<runtime>/boot-error`, no more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from infer_dev.boot.orphans import signal_group
+from infer_dev.boot.report import ended, info, warn, write
+from infer_dev.boot.spawn import spawn
+from infer_dev.errors import InferDevError
+from infer_dev.settings import BOOT_ERROR_NAME, CONFIG_VAR, GET_PKG_ON_BOOT_VAR, ON_BOOT_VAR, runtime_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INSTALL = ("bundle", "install")
+UP = ("up", "--no-wait")
+# `up` waits for boot's daemon, or it would start one itself; one that does not come up in this time never will.
+DAEMON_WAIT_S = 15.0
+RETRY_S = 0.5
+TOLD_BYTES = 8192
+
+
+class Steps:
+    """The steps, one after the other.
+
+    Attributes:
+        pid: of the one that runs.
+    """
+
+    def __init__(self, program: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Read the switches; what is wrong with them is told.
+
+        Args:
+            program: how infer-dev is called.
+            environ: the environment of boot and of the steps.
+        """
+        self._program, self._environ = program, environ
+        self.pid: int | None = None
+        self._failures: list[str] = []
+        self._left: list[tuple[str, ...]] = []
+        self._running: tuple[str, ...] = ()
+        self._output = -1
+        self._not_before = 0.0
+        self._daemon_by: float | None = None
+        self._is_recorded = self._is_stopping = False
+        if _is_on(GET_PKG_ON_BOOT_VAR, environ):
+            self._left.append(INSTALL)
+        if _is_on(ON_BOOT_VAR, environ):
+            if environ.get(CONFIG_VAR):
+                self._left.append(UP)
+            else:
+                self._fail(
+                    f"cannot start the instances: {ON_BOOT_VAR} is set, {CONFIG_VAR} is not; set it to a TOML file"
+                )
+
+    @property
+    def due(self) -> float | None:
+        """When `tick` has something to do, unless the daemon becomes ready before."""
+        if self.pid is not None or not self._left:
+            return None
+        return self._daemon_by if self._left[0] == UP and self._daemon_by is not None else self._not_before
+
+    def tick(self, now: float, *, daemon_answers: bool) -> None:
+        """Start the next step if its time has come."""
+        if not self._left:
+            self._record()
+            return
+        if self.pid is not None or now < self._not_before:
+            return
+        if self._left[0] == UP and not daemon_answers:
+            if self._daemon_by is None:
+                self._daemon_by = now + DAEMON_WAIT_S
+            if now < self._daemon_by:
+                return
+        self._start(now)
+
+    def ended(self, code: int) -> None:
+        """The step that ran has been reaped."""
+        self.pid = None
+        told = os.pread(self._output, TOLD_BYTES, max(0, os.fstat(self._output).st_size - TOLD_BYTES))
+        os.close(self._output)
+        write(told)
+        if self._is_stopping:
+            return
+        if code:
+            command = " ".join(("infer-dev", *self._running))
+            what = "install the llama.cpp bundle" if self._running == INSTALL else "start the instances"
+            details = told.decode(errors="replace").rstrip()
+            self._fail(f"cannot {what}: `{command}`: {ended(code)}", details)
+        else:
+            info(f"{' '.join(self._running)}: done")
+
+    def stop(self) -> None:
+        """End the one that runs; no other follows."""
+        self._left.clear()
+        self._is_stopping = True
+        if self.pid is not None:
+            signal_group(self.pid, signal.SIGTERM, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the one that runs for certain."""
+        if self.pid is not None:
+            signal_group(self.pid, signal.SIGKILL)
+
+    def _start(self, now: float) -> None:
+        try:
+            # Its stderr is kept in memory until it ends: told then, and part of what the login banner shows.
+            self._output = os.memfd_create("boot-step")
+            try:
+                self.pid = spawn(
+                    [*self._program, *self._left[0]], self._environ, own_session=True, stderr_fd=self._output
+                )
+            except OSError:
+                os.close(self._output)
+                raise
+        except OSError as err:
+            warn(f"cannot run infer-dev {self._left[0][0]}: {err.strerror}; boot tries again")
+            self._not_before = now + RETRY_S
+            self._daemon_by = None
+            return
+        self._running = self._left.pop(0)
+
+    def _fail(self, message: str, details: str = "") -> None:
+        warn(message)
+        self._failures.append(f"{message}\n{details}".rstrip() + "\n")
+        self._is_recorded = False
+
+    def _record(self) -> None:
+        """Leave the failures for the login banner, or remove those of the last time."""
+        if self._is_recorded or self.pid is not None:
+            return
+        self._is_recorded = True
+        runtime = runtime_dir(self._environ)
+        path = os.path.join(runtime, BOOT_ERROR_NAME)
+        try:
+            if self._failures:
+                from infer_dev.host.runtime_dir import make_runtime_dir  # noqa: PLC0415 - seldom needed
+
+                make_runtime_dir(runtime)
+                with open(f"{path}.new", "w", encoding="utf-8") as file:
+                    file.writelines(self._failures)
+                os.replace(f"{path}.new", path)
+            elif os.path.exists(path):
+                os.unlink(path)
+        except InferDevError as err:
+            warn(err.message)
+        except OSError as err:
+            warn(f"cannot write {path}: {err.strerror}")
+
+
+def _is_on(name: str, environ: Mapping[str, str]) -> bool:
+    value = environ.get(name, "").strip()
+    if value.lower() in ("1", "true"):
+        return True
+    if value.lower() not in ("", "0", "false"):
+        warn(f"cannot understand {name}={value!r}: expected 1 or 0; taken for 0")
+    return False
