@@ -319,7 +319,10 @@ class Instance:
         if driver is not None and gpus != ():
             tell()
             await sweep(process, self.spec.name, self._around.scan)
-            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+            try:
+                await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+            except RuntimeError as err:  # no thread to be had
+                log.warning("instance=%s: cannot see whether its GPU is free again: %s", self.spec.name, err)
         else:
             await sweep(process, self.spec.name, self._around.scan, tell)
         ended = process.reap()
