@@ -88,13 +88,16 @@ class Rack:
         """Wait until an instance has come into a state `count` times."""
         eventually(lambda: self.states(name).count(state) >= count)
 
-    def ask(self, request: str, body: str = "{}") -> socket.socket:
-        """A connection on which a request has been sent, though the daemon may stand still."""
+    def ask(self, request: str, *, send: str = "{}") -> socket.socket:
+        """A connection on which a request has been sent, though the daemon may stand still.
+
+        Its body is `{}`; `send` of it goes along.
+        """
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(30)
         connection.connect(str(self.cli.runtime / "control.sock"))
-        head = f"{request} HTTP/1.0\r\nHost: infer-dev\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall((head + body).encode())
+        head = f"{request} HTTP/1.0\r\nHost: infer-dev\r\nContent-Length: 2\r\n\r\n"
+        connection.sendall((head + send).encode())
         return connection
 
     def events(self) -> list[Instance]:

@@ -80,10 +80,9 @@ def test_fault_42_client_that_goes_away_in_mid_request_leaves_nothing_behind(rac
         connection.sendall(request_text.encode())
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-    rack.until("a", "ready")
+    eventually(lambda: rack.one("a")["state"] == "ready" and rack.leaders("a") == [rack.one("a")["pid"]])
     eventually(lambda: open_files(daemon) <= used)
     assert rack.daemon() == daemon
-    assert rack.leaders("a") == [rack.one("a")["pid"]]
     rack.assert_calm()
 
 
@@ -114,6 +113,27 @@ def test_fault_43_exhausted_descriptors_cost_no_instance_and_are_survived(rack: 
     rack.until("a", "ready")
     assert (rack.one("b")["pid"], rack.daemon()) == (before["b"], daemon)
     assert rack.daemon_log().count("cannot accept a connection") == 1
+    rack.assert_calm()
+
+
+def test_fault_43_adopted_instance_is_stopped_without_a_descriptor(rack: Rack) -> None:
+    """An adopted one's group is found by a look through /proc, which takes a descriptor."""
+    rack.add("a", "--setsid-child", stop_timeout_s=0.3)
+    pid = rack.serve()["a"]
+    child = rack.child_pid("a")
+    rack.kill_daemon()
+    daemon = rack.successor()
+    old = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+    used = open_files(daemon)
+    with rack.ask("POST /instances/a/stop", send="") as asked:  # its body is still to come
+        eventually(lambda: open_files(daemon) > used)
+        limit = lowest_free_descriptor(daemon)
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (limit, old[1]))
+        asked.sendall(b"{}")
+        eventually(lambda: not is_alive(pid))
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, old)
+        assert b" 200 " in asked.recv(65536)
+    assert (rack.one("a")["state"], is_alive(child), rack.daemon()) == ("stopped", False, daemon)
     rack.assert_calm()
 
 
