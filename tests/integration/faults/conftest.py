@@ -2,14 +2,16 @@
 
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Cli, Parts, eventually
+from tests.conftest import Cli, Parts, eventually, is_alive
 from tests.integration.faults.rig import Rack
+from tests.parts.booted import Booted
 
 NUMBERS = itertools.count()
 
@@ -47,6 +49,26 @@ def pids_group() -> Iterator[Path]:
 def memory_group() -> Iterator[Path]:
     """A cgroup that can limit memory. To be asked for before `rack`."""
     yield from _cgroup("memory")
+
+
+@pytest.fixture
+def boots(rack: Rack, tmp_path: Path) -> Iterator[Callable[..., Booted]]:
+    """Starts boot with a daemon in the rack's runtime directory, quick to notice; ends what it leaves."""
+    made: list[Booted] = []
+
+    def one(*command: str, how: str = "plain") -> Booted:
+        limits = {"silent_s": 2.0, "unwatched_s": 0.5}
+        made.append(Booted(tmp_path, *command, how=how, parts={"limits": limits}))
+        eventually((rack.cli.runtime / "control.sock").exists)
+        return made[-1]
+
+    yield one
+    living = [booted for booted in made if booted.wrapper.poll() is None]
+    for booted in living:
+        booted.signal(signal.SIGTERM)
+        booted.wait()
+    left = [pid for booted in made for pid in booted.clean_up() if is_alive(pid)]
+    assert not left or len(living) < len(made), f"processes left behind: {left}"
 
 
 def _cgroup(controller: str) -> Iterator[Path]:

@@ -142,7 +142,8 @@ class Rack:
         return self.log(name).count("==== ")
 
     def daemon_log(self) -> str:
-        return (self.cli.runtime / "daemon.log").read_text(errors="replace")
+        path = self.cli.runtime / "daemon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def assert_calm(self) -> None:
         """Nothing went wrong inside the daemon."""

@@ -50,10 +50,12 @@ def test_fault_24_stale_socket_is_replaced_a_live_one_never(rack: Rack) -> None:
     assert rack.pids() == before
 
 
+LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+
+
 @contextmanager
-def _stranger_on(port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _stranger_on(port: int, script: str = LISTEN) -> Iterator[subprocess.Popen[bytes]]:
     """Another program that listens on a port."""
-    script = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", script, str(port)]) as stranger:
         eventually(lambda: listening(port))
         try:
@@ -106,6 +108,39 @@ def test_fault_25_port_taken_after_the_spawn_is_named_with_its_pid_and_not_tried
         assert f"(pid {stranger.pid})" in failed["detail"]
         assert (rack.starts("a"), "backoff" in rack.states("a")) == (1, False)
         assert stranger.poll() is None
+
+
+IMPOSTOR = """
+import socket, sys
+with socket.socket() as listening:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listening.bind(("127.0.0.1", int(sys.argv[1])))
+    listening.listen()
+    while True:
+        client, _ = listening.accept()
+        with client:
+            if client.recv(9999):
+                client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+"""
+
+
+@pytest.mark.real
+def test_fault_26_stranger_that_answers_health_on_our_port_is_not_taken_for_the_instance(real_rack: Rack) -> None:
+    """The real server listens on all addresses, the stranger on one: it gets every connection to that one."""
+    rack = real_rack
+    go = rack.folder / "go"
+    rack.server = rack.wrap(f"while [ ! -e '{go}' ]; do sleep 0.02; done")
+    port = rack.add("a", "--reuse-port", server={"host": "0.0.0.0"})
+    rack.up("--no-wait")
+    eventually(lambda: rack.starts("a") == 1)
+    with _stranger_on(port, IMPOSTOR) as stranger:
+        go.touch()
+        failed = rack.until("a", "failed")
+        assert failed["cause"] == "port-in-use"
+        assert f"port {port} is answered by python" in failed["detail"]
+        assert f"(pid {stranger.pid}), not by this instance" in failed["detail"]
+        assert rack.states("a") == ["starting", "stopping", "failed"]
+        assert (rack.processes("a"), stranger.poll()) == ([], None)
 
 
 BAD_FILES = {

@@ -3,12 +3,15 @@
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import eventually, is_alive, marked_processes
 from tests.integration.faults.rig import Rack, run_in_cgroup
+from tests.parts.booted import Booted, children, stat_fields
 
 MIB = 1 << 20
 
@@ -49,6 +52,31 @@ def test_fault_34_kernel_takes_an_instance_before_the_daemon(rack: Rack) -> None
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: rack.one("a")["pid"] not in (None, pid))
     eventually(lambda: _oom_score_adj(rack.one("a")["pid"]) > _oom_score_adj(os.getpid()))
+
+
+FORK_MANY = """
+import os, time
+if os.fork() == 0:
+    for _ in range(10000):
+        if os.fork() == 0:
+            os._exit(0)
+    os.write(1, b"forked\\n")
+    os._exit(0)
+time.sleep(1000)
+"""
+
+
+def test_fault_35_ten_thousand_orphans_are_reaped_and_the_instances_go_on(
+    rack: Rack, boots: Callable[..., Booted]
+) -> None:
+    booted = boots(sys.executable, "-S", "-E", "-c", FORK_MANY, how="pid-1")
+    rack.add("a")
+    before = rack.serve()
+    eventually(lambda: "forked" in booted.output)
+    # the one that forked them is a child of the command's, which never reaps it
+    eventually(lambda: len(children(booted.pid())) == 2)
+    assert all(stat_fields(pid)[0] != "Z" for pid in children(booted.pid()))
+    assert (rack.pids(), rack.one("a")["state"], rack.one("a")["restarts"]) == (before, "ready", 0)
 
 
 def test_fault_36_term_during_a_start_spawns_nothing_more(rack: Rack) -> None:
@@ -103,6 +131,17 @@ def test_fault_37_second_signal_while_stopping_kills_at_once_and_a_third_does_no
     assert "Traceback" not in told
     assert told.count("stopping -> stopped") == 1
     assert sorted(entry.name for entry in rack.cli.runtime.iterdir()) == ["history.jsonl"]
+
+
+def test_fault_37_second_term_to_boot_ends_all_at_once(rack: Rack, boots: Callable[..., Booted]) -> None:
+    booted = boots("sleep", "1000")
+    rack.add("a", "--ignore-sigterm", stop_timeout_s=600)
+    pid = rack.serve()["a"]
+    booted.signal(signal.SIGTERM)
+    rack.until("a", "stopping")
+    booted.signal(signal.SIGTERM)
+    booted.wait()
+    assert (is_alive(pid), booted.processes()) == (False, [])
 
 
 @pytest.mark.parametrize("what", ["socket", "folder"])
