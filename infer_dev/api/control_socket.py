@@ -5,12 +5,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 BACKLOG = 128
 PRIVATE_UMASK = 0o177
+OUT_OF_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's words
+QUIET_S = 60.0
 
 
 class ControlSocket:
@@ -21,6 +24,7 @@ class ControlSocket:
         self._serve = serve
         self._server: asyncio.Server | None = None
         self._inode = 0
+        self._quiet_until = 0.0
 
     async def open(self) -> None:
         """Listen, for this user alone.
@@ -33,6 +37,7 @@ class ControlSocket:
         with _umask(PRIVATE_UMASK):
             self._server = await asyncio.start_unix_server(self._serve, self._path, backlog=BACKLOG)
         self._inode = os.stat(self._path).st_ino
+        asyncio.get_running_loop().set_exception_handler(self._tell_once)
 
     async def heal(self) -> None:
         """Listen anew if the socket is no longer where clients look for it."""
@@ -49,6 +54,15 @@ class ControlSocket:
             self._server.close()
         if self._is_there():
             os.unlink(self._path)
+
+    def _tell_once(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # Any: asyncio's
+        """Without descriptors asyncio tells of each place in the backlog every second, each with a trace."""
+        if context.get("message") != OUT_OF_DESCRIPTORS:
+            loop.default_exception_handler(context)
+            return
+        if loop.time() > self._quiet_until:
+            log.warning("cannot accept a connection: %s; clients wait until that is over", context.get("exception"))
+        self._quiet_until = loop.time() + QUIET_S
 
     def _is_there(self) -> bool:
         try:

@@ -158,7 +158,10 @@ async def _beat(
 async def _warm_up() -> None:
     """Import, in a quiet moment, what reading a file needs, so that the next `up` or reload need not wait for it."""
     await asyncio.sleep(WARM_UP_AFTER_S)
-    await asyncio.to_thread(import_module, "infer_dev.check.resolve")
+    try:
+        await asyncio.to_thread(import_module, "infer_dev.check.resolve")
+    except Exception as err:  # noqa: BLE001 - owner: the daemon; for want of descriptors or threads it goes on without
+        log.warning("cannot import ahead what reads a file: %s", err)
 
 
 def _notify(fd: int | None, word: str) -> None:

@@ -145,7 +145,8 @@ class Process:
         if self.is_adopted:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self._pidfd, number)
-            signal_each(group_members(self.pid), number, only_if=self._is_marked_member)
+            with contextlib.suppress(OSError):  # no descriptor left to look with
+                signal_each(group_members(self.pid), number, only_if=self._is_marked_member)
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)

@@ -73,24 +73,28 @@ async def sweep(
     asked: set[int] = set()
     first = True
     while True:
+        late = loop.time() >= deadline
         try:
             left = await left_by.pids()
+            if left and late:
+                await left_by.kill()
         except OSError:  # no descriptor left to look with: end unseen what may be in the group
             if process is not None:
                 process.kill()
-            return
+            if late:
+                return
+            await asyncio.sleep(POLL_S)
+            continue
         if not left:
             return
         if first:
             found()
             first = False
-        if loop.time() < deadline:
+        if not late:
             news = [pid for pid in left if pid not in asked]
             asked.update(news)
             left_by.signal(news, signal.SIGTERM)
             left_by.signal(news, signal.SIGCONT)
-        else:
-            await left_by.kill()
         await asyncio.sleep(POLL_S)
 
 

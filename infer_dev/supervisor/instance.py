@@ -314,14 +314,15 @@ class Instance:
         driver, gpus = self._around.gpu_driver, self.spec.gpus
 
         def tell() -> None:
-            log.info("instance=%s pid=%d has ended and left something: it is waited for", self.spec.name, process.pid)
-            if self._life.state is not State.STOPPING:
-                self.post(Orphaned(self._explained(process.peek(), log_start)))
+            self._tell_of_others(process.peek(), log_start)
 
         if driver is not None and gpus != ():
             tell()
             await sweep(process, self.spec.name, self._around.scan)
-            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+            try:
+                await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+            except RuntimeError as err:  # no thread to be had
+                log.warning("instance=%s: cannot see whether its GPU is free again: %s", self.spec.name, err)
         else:
             await sweep(process, self.spec.name, self._around.scan, tell)
         ended = process.reap()
@@ -334,8 +335,14 @@ class Instance:
 
     async def _clear_up(self, ended: Exit, log_start: int) -> None:
         """As `_collect`, for a process that ended before this daemon began."""
-        await sweep(None, self.spec.name, self._around.scan)
+        await sweep(None, self.spec.name, self._around.scan, lambda: self._tell_of_others(ended, log_start))
         self.post(self._explained(ended, log_start))
+
+    def _tell_of_others(self, ended: Exit, log_start: int) -> None:
+        """It ended as `ended` tells, and left something: until that is gone it is not at rest."""
+        log.info("instance=%s has ended and left something: it is waited for", self.spec.name)
+        if self._life.state is not State.STOPPING:
+            self.post(Orphaned(self._explained(ended, log_start)))
 
     def _explained(self, ended: Exit, log_start: int) -> Exited:
         failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 HELP = """\
 --ready-after S         /health says 503 "Loading model" until S seconds after the start
---crash-on-start        exit before the port is bound
+--ready-when FILE       ... until FILE exists
+--bind-when FILE        the port is not bound until FILE exists
+--crash-on-start        print what is to be printed, and exit before the port is bound
 --crash-after S         exit S seconds after the start
 --crash-until FILE N    the first N starts exit at once, later ones work; FILE counts the starts
 --exit-code N           what the crashes above exit with (1); -6, -9, -11: end by that signal
@@ -30,6 +32,7 @@ HELP = """\
 --hang                  never binds the port
 --fail-health-after S   /health says 500 from S seconds after the start on
 --health-drip           /health sends one byte every 0.1 s, without end
+--health-drip-first N   ... the first N times it is asked
 --completions-500       completions fail, /health stays 200
 --completions-500-after S   the same from S seconds after the start on
 --completions-hang      completions are never answered
@@ -43,21 +46,31 @@ HELP = """\
                         health-500, health-hang, loading
 --spawn-child           a child in this process group that ignores SIGTERM
 --setsid-child          a child in a session of its own that ignores SIGTERM
+--fork-bomb N           N processes at a time in sessions of their own that ignore SIGTERM; each that ends is replaced
+--write-to FILE         the main thread appends to FILE all the time, as a real one's computes
 --log TEXT              print TEXT to stderr at the start (may be given again)
 --print-lines N         print N lines to stdout at the start
 --print-bytes-per-line N    how long those lines are (80)
+--print-huge-line N     print one line of N bytes, no line break in it, to stdout at the start
+--print-garbage         print bytes that are not UTF-8, NUL and escape codes among them, at the start
+--print-per-second N    print N numbered lines a second to stdout all the time, whether they can be written or not
 --close-stdout          close stdout and stderr once started"""
 SWITCHES = {
     "--crash-on-start", "--ignore-sigterm", "--hang", "--health-drip", "--completions-500", "--spawn-child",
     "--setsid-child", "--close-stdout", "--completions-hang", "--slots-busy", "--slots-stalled", "--slots-hang",
-    "--no-slots", "--metrics",
+    "--no-slots", "--metrics", "--print-garbage",
 }  # fmt: skip
 VALUED = {
     "--host", "--port", "--alias", "--ready-after", "--crash-after", "--exit-code", "--fail-health-after", "--log",
     "--print-lines", "--print-bytes-per-line", "--completions-500-after", "--sleep-idle-seconds", "--faults",
+    "--ready-when", "--bind-when", "--health-drip-first", "--fork-bomb", "--write-to", "--print-huge-line",
+    "--print-per-second",
 }  # fmt: skip
 
 DRIP_S = 0.1
+POLL_S = 0.01
+BLOCK_BYTES = 1 << 20
+GARBAGE = b"".join(bytes([octet]) for octet in range(256)) + b"\xc3\n\xff\xfe\n"
 COMPLETIONS = {
     "/completion", "/v1/completions", "/v1/chat/completions", "/embeddings", "/v1/embeddings", "/v1/rerank",
 }  # fmt: skip
@@ -95,6 +108,7 @@ class StandIn:
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
         self.started = time.monotonic()
+        self.health_asked = 0
         self.worked = self.started
         self.tokens = 0
 
@@ -143,21 +157,47 @@ class StandIn:
         )
         for ender in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ender, ending)
+        if "--fork-bomb" in flags:
+            start_fork_bomb(int(self.seconds("--fork-bomb", 0)))
+        self.print_all()
         if "--crash-on-start" in flags or self.is_crashing_start():
             self.crash()
+        if "--crash-after" in flags:
+            self.after(self.seconds("--crash-after", 0), self.crash)
+        while "--hang" in flags:
+            signal.pause()
+        while not self.exists("--bind-when"):
+            time.sleep(POLL_S)
+        if "--write-to" in flags:
+            threading.Thread(target=self.serve, daemon=True).start()
+            append_for_ever(flags["--write-to"][-1])
+        self.serve()
+
+    def exists(self, name: str) -> bool:
+        """Whether the file that a switch names is there; true without the switch."""
+        return name not in self.flags or os.path.exists(self.flags[name][-1])
+
+    def print_all(self) -> None:
+        flags = self.flags
         width = int(self.seconds("--print-bytes-per-line", 80))
         for number in range(int(self.seconds("--print-lines", 0))):
             say(1, f"{number} ".ljust(width, "x")[:width] + "\n")
+        if "--print-garbage" in flags:
+            write_all(2, GARBAGE)
+        if "--print-huge-line" in flags:
+            left = int(self.seconds("--print-huge-line", 0))
+            while left > 0:
+                write_all(1, b"x" * min(left, BLOCK_BYTES))
+                left -= BLOCK_BYTES
+            write_all(1, b"\n")
+        if "--print-per-second" in flags:
+            speed = self.seconds("--print-per-second", 1)
+            threading.Thread(target=print_for_ever, args=(speed,), daemon=True).start()
         if "--close-stdout" in flags:
             # The reader of a pipe sees its end; the numbers stay taken, or the listener would get one.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
-        if "--crash-after" in flags:
-            self.after(self.seconds("--crash-after", 0), self.crash)
-        while "--hang" in flags:
-            signal.pause()
-        self.serve()
 
     def is_crashing_start(self) -> bool:
         """Counts this start in the file; true while the count is within the limit."""
@@ -197,7 +237,7 @@ class StandIn:
         try:
             with client:
                 path = read_path(client)
-                if path == "/health" and "--health-drip" in self.flags:
+                if path == "/health" and self.is_dripping():
                     drip(client)
                 while self.never_answers(path):
                     time.sleep(DRIP_S)
@@ -208,8 +248,13 @@ class StandIn:
         except OSError:
             pass  # the client went away
 
+    def is_dripping(self) -> bool:
+        self.health_asked += 1
+        first = int(self.seconds("--health-drip-first", 0))
+        return "--health-drip" in self.flags or self.health_asked <= first
+
     def reply(self, path: str) -> Reply:
-        if not self.past("--ready-after", 0) or self.does("loading"):
+        if not (self.past("--ready-after", 0) and self.exists("--ready-when")) or self.does("loading"):
             return 503, LOADING
         if path in {"/health", "/v1/health"}:
             failing = self.past("--fail-health-after", float("inf")) or self.does("health-500")
@@ -293,8 +338,58 @@ def spawn_stubborn_child(*, detached: bool) -> None:
     say(2, f"child pid={pid}\n")
 
 
+def start_fork_bomb(size: int) -> None:
+    """Forks without end, `size` processes at a time: a pipe holds a byte for each that may still be made.
+
+    A parent puts back the byte of a child that ended, and another takes it at once.
+    """
+    taking, giving = os.pipe()
+    os.write(giving, b"." * size)
+    if os.fork():
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def replace_ended(*_: object) -> None:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                os.write(giving, b".")
+        except ChildProcessError:
+            pass
+
+    signal.signal(signal.SIGCHLD, replace_ended)
+    os.setsid()
+    while os.read(taking, 1):
+        if os.fork() == 0:
+            os.setsid()
+
+
+def print_for_ever(per_second: float) -> NoReturn:
+    """Numbered lines in bursts of a tenth of a second; what cannot be written is lost, as with a real server."""
+    number = 0
+    while True:
+        count = max(1, round(per_second / 10))
+        lines = "".join(f"line {number + more} {'x' * 60}\n" for more in range(count))
+        number += count
+        time.sleep(count / per_second)
+        try:
+            say(1, lines)
+        except OSError:  # a full disk
+            continue
+
+
+def append_for_ever(path: str) -> NoReturn:
+    while True:
+        with open(path, "ab") as file:
+            file.write(b".")
+        time.sleep(POLL_S)
+
+
 def say(descriptor: int, text: str) -> None:
-    data = memoryview(text.encode(errors="surrogateescape"))
+    write_all(descriptor, text.encode(errors="surrogateescape"))
+
+
+def write_all(descriptor: int, octets: bytes) -> None:
+    data = memoryview(octets)
     while data:
         data = data[os.write(descriptor, data) :]
 
