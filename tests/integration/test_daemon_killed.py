@@ -63,6 +63,7 @@ class Expectation:
 
     rest: bool | None = False
     variants: set[Variant] = field(default_factory=set)
+    extra_runs: bool = True  # False: its removal was begun, and perhaps not ended
     pid: int | None = None  # set once it was seen to run with all requests answered
 
     def sent(self) -> None:
@@ -224,8 +225,11 @@ class Meddler:
         self.rig.write(variant)
         olds, rest, expected.rest = set(expected.variants), expected.rest, None
         expected.variants.add(variant)
+        extra_runs, expected.extra_runs = expected.extra_runs, expected.extra_runs and variant.extra
         self._ask(target, body)
         expected.variants = {variant}
+        # What does not run is started by `up`, or by either if it was not known before.
+        expected.extra_runs = not variant.extra or starts or extra_runs
         if kind != "disabled":
             expected.rest = False if starts else rest
         elif all(old.kind != "disabled" for old in olds):
@@ -318,7 +322,10 @@ class Check:
         yield from self._requests(slow)
         if slow["state"] == "failed" and slow["cause"] != "model-not-found":
             yield f"slow has failed: {slow['cause']} {slow['detail']}"
-        if found.get("extra", {}).get("state", "ready") not in ("starting", "ready"):
+        extra_states = (
+            ("starting", "ready") if self.rig.expected.extra_runs else ("starting", "ready", "stopping", *REST)
+        )
+        if "extra" in found and found["extra"]["state"] not in extra_states:
             yield f"extra is {found['extra']['state']}: {found['extra']['cause']} {found['extra']['detail']}"
 
     def _requests(self, slow: dict[str, Any]) -> Iterator[str]:

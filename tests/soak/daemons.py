@@ -52,6 +52,10 @@ class Daemon:
         self._popen.send_signal(signal.SIGKILL)
         self.wait()
 
+    def hang_up(self) -> None:
+        """SIGHUP: it reads its files again."""
+        self._popen.send_signal(signal.SIGHUP)
+
     def wait(self, timeout_s: float = READY_TIMEOUT_S) -> int:
         """Its exit status, or minus the signal."""
         status = self._popen.wait(timeout_s)
