@@ -131,7 +131,8 @@ class Chaos:
         self._drink(target, rng)
 
     def follow_events(self, rng: random.Random) -> None:
-        self._drink(f"/events?after={rng.choice((0, 10**9))}&follow=1", rng)
+        kept = list(self._client.events(0, follow=False, timeout_s=REQUEST_TIMEOUT_S)) if rng.random() < 0.5 else []
+        self._drink(f"/events?after={max((one['id'] for one in kept), default=0)}&follow=1", rng)
 
     def _drink(self, target: str, rng: random.Random) -> None:
         """Read a stream that never ends, and hang up after a while."""

@@ -83,6 +83,7 @@ class Soak:
 
     def _let_one_last(self, chaos: Chaos, end: float) -> None:
         began = time.monotonic()
+        self._client.post("/reload", {"config": None}, timeout_s=SETTLE_S)  # what that imports is no growth
         self._work(began + (end - began) * WARM_UP_SHARE)
         every_s = (end - time.monotonic()) / QUIET_MOMENTS
         while time.monotonic() < end:
@@ -109,8 +110,11 @@ class Soak:
 
     def _come_to_rest(self, when: str) -> None:
         """All ready but the restless, which are stopped; then every process must be accounted for."""
-        for name in NAMES:
-            action = "stop" if name in RESTLESS else "start"
+        # A restart makes records: by these the daemon notices who no longer follows its events.
+        for name, action in (
+            *((name, "stop" if name in RESTLESS else "start") for name in NAMES),
+            (NAMES[0], "restart"),
+        ):
             try:
                 self._client.post(instance_target(name, action), timeout_s=SETTLE_S)
             except InferDevError as err:
