@@ -11,7 +11,7 @@ import statistics
 import textwrap
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,7 @@ class Rig:
         self.killed_in: Counter[tuple[str, str]] = Counter()
         self.killed_unready = 0
         self.requests: Counter[tuple[str, str]] = Counter()
+        self.told: deque[str] = deque(maxlen=40)
         self.records: dict[int, dict[str, Any]] = {}
 
     def write(self, variant: Variant) -> None:
@@ -139,6 +140,7 @@ class Rig:
         assert self.daemon is not None
         self.daemon.kill()
         self.ends.append(time.time())
+        self.told.append(f"killed {self.daemon.pid}")
         self.look_for_copies()
 
     def pid_once(self, name: str, state: str) -> int | None:
@@ -191,6 +193,7 @@ class Meddler:
                     self.unexpected.append(f"{act.__name__}: {err!r}")
                     return
             self.rig.requests[act.__name__, outcome] += 1
+            self.rig.told.append(f"{act.__name__} {outcome}: {self.rig.expected}")
             self.ending.wait(self.rng.choice([0, 0.01, 0.1, 0.3]))
 
     def _ask(self, target: str, body: dict[str, object] | None = None) -> dict[str, Any]:
@@ -369,6 +372,10 @@ def test_daemon_killed_at_any_moment_loses_and_doubles_nothing(rig: Rig) -> None
             _round(rig, checked=kill % 4 != 3)
         Check(rig).all()
         _end(rig)
+    except BaseException:
+        assert rig.daemon is not None
+        print("\n".join(rig.told), rig.daemon.log_tail(80), sep="\n")
+        raise
     finally:
         _report(rig)
 
