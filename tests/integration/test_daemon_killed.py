@@ -29,7 +29,7 @@ from tests.soak.replay import contradictions, read_history
 KILLS = int(os.environ.get("INFER_DEV_KILLS", "40"))
 SEED = int(os.environ.get("INFER_DEV_SEED", str(random.SystemRandom().randrange(10**9))))
 SECONDS_PER_KILL = 6  # far more than it takes: only to end a run that hangs
-LONGEST_WAIT_S = 0.3
+SHORT_WORK_S, LONG_WORK_S = 0.3, 2.0
 AFTER_REQUEST_S = 0.05
 STARTING_S = 0.25
 REQUEST_TIMEOUT_S = 20.0
@@ -383,11 +383,14 @@ def test_daemon_killed_at_any_moment_loses_and_doubles_nothing(rig: Rig) -> None
 def _round(rig: Rig, *, checked: bool) -> None:
     """Work, a kill in the midst of it, perhaps kills of daemons that only begin, and a daemon that goes on."""
     with Meddler(rig) as meddler:
-        if rig.rng.random() < 0.5:
-            meddler.sent.wait(LONGEST_WAIT_S)
+        kind = rig.rng.random()
+        if kind < 0.45:
+            meddler.sent.wait(SHORT_WORK_S)
             time.sleep(rig.rng.uniform(0, AFTER_REQUEST_S))
-        else:
-            time.sleep(rig.rng.uniform(0, LONGEST_WAIT_S))
+        elif kind < 0.9:
+            time.sleep(rig.rng.uniform(0, SHORT_WORK_S))
+        else:  # long enough for what takes its time to be answered
+            time.sleep(rig.rng.uniform(SHORT_WORK_S, LONG_WORK_S))
         meddler.ending.set()
         rig.kill()
     for name, state in rig.states().items():
