@@ -69,6 +69,11 @@ class Expectation:
     def sent(self) -> None:
         self.pid = None
 
+    @property
+    def may_be_broken(self) -> bool:
+        """Whether `slow` may end by itself."""
+        return any(variant.kind == "broken" for variant in self.variants)
+
 
 class Rig:
     """A file, its daemons one after another, and what is expected of them."""
@@ -258,12 +263,12 @@ class Check:
     def all(self) -> None:
         """Everything holds soon: what is about to end, or has just ended, may take a moment."""
         end = time.monotonic() + CHECK_DEADLINE_S
+        wrong = ["the daemon's answers differ from one moment to the next"]
         while True:
             shown, there, agreed = self._snapshot()
-            wrong = (
-                self._wrong(shown, there) if agreed else ["the daemon's answers differ from one moment to the next"]
-            )
-            if not wrong:
+            if agreed:  # else something happened between two looks
+                wrong = self._wrong(shown, there)
+            if agreed and not wrong:
                 self.note(shown)
                 return
             assert time.monotonic() < end, "; ".join(wrong) + f"\n{json.dumps(shown)}\n{there}"
@@ -272,8 +277,9 @@ class Check:
     def note(self, shown: list[dict[str, Any]]) -> None:
         """Remember what must not change from now on unless somebody asks for it."""
         found = {one["name"]: one for one in shown}
-        if self.rig.expected.rest is False and found["slow"]["state"] in ("starting", "ready"):
-            self.rig.expected.pid = found["slow"]["pid"]
+        expected = self.rig.expected
+        if expected.rest is False and not expected.may_be_broken and found["slow"]["state"] in ("starting", "ready"):
+            expected.pid = found["slow"]["pid"]
 
     def _snapshot(self) -> tuple[list[dict[str, Any]], list[Marked], bool]:
         before = self._status()
@@ -339,7 +345,7 @@ class Check:
         if expected.rest is False:
             if slow["state"] in REST:
                 yield f"slow shall run, and is {slow['state']}"
-            if slow["state"] == "failed" and all(variant.kind != "broken" for variant in expected.variants):
+            if slow["state"] == "failed" and not expected.may_be_broken:
                 yield f"slow has failed: {slow['cause']} {slow['detail']}"
             if expected.pid is not None and slow["pid"] != expected.pid:
                 yield f"slow was {expected.pid}, nobody touched it, and is {slow['pid']} {slow['state']}"
