@@ -10,7 +10,7 @@ from infer_dev.host.procstat import start_time
 from infer_dev.plan.argv import ALIAS_FLAGS, endpoint_of, flag_value, model_of
 from infer_dev.plan.model import Command, Endpoint, Source, Spec
 from infer_dev.supervisor.instance import Past
-from infer_dev.supervisor.lifecycle import Life, State
+from infer_dev.supervisor.lifecycle import RUNNING, Life, State
 from infer_dev.supervisor.state import Record, Saved
 from infer_dev.supervisor.status import Running
 
@@ -61,7 +61,9 @@ def _from_record(record: Record, marked: Sequence[int], now: float, codes: Mappi
             life = replace(life, due=now + record.spec.policy.ready_timeout_s)
         return Finding(spec=record.spec, past=Past(life=life, running=_found(leader, now)))
     if past is None:
-        return Finding(spec=record.spec, past=Past(life=life, ended=Exit() if marked else None))
+        # Saved between the end of its process and what followed from that: then that is still to follow.
+        had_one = life.state in RUNNING and not life.held
+        return Finding(spec=record.spec, past=Past(life=life, ended=Exit() if marked or had_one else None))
     code = codes.get((past.pid, past.start_time))
     ended = Exit() if code is None else Exit.of_code(code)
     return Finding(spec=record.spec, past=Past(life=life, ended=ended, log_start=past.log_start))
