@@ -66,7 +66,7 @@ class Gate:
     def __init__(self, gpus: Callable[[], bool]) -> None:
         self._gpus = gpus
         self._seats: Callable[[], Iterable[Seat]] = tuple
-        self._waiting: dict[str, tuple[Spec, Callable[[], None]]] = {}
+        self._waiting: dict[str, tuple[Spec, Callable[[], None], tuple[str, ...]]] = {}
         self._going: set[str] = set()
 
     def watch(self, seats: Callable[[], Iterable[Seat]]) -> None:
@@ -77,8 +77,12 @@ class Gate:
         """Whom `spec` has to wait for; if anybody, `go` is called once, when it need not any more."""
         found = blockers(spec, self._seats(), going=self._going, gpus=self._gpus())
         if found:
-            self._waiting[spec.name] = (spec, go)
+            self._waiting[spec.name] = (spec, go, found)
         return found
+
+    def waits_for(self, name: str) -> tuple[str, ...]:
+        """Whom an instance waits for now."""
+        return self._waiting[name][2] if name in self._waiting else ()
 
     def leave(self, name: str) -> None:
         """It has its process, or wants none any more."""
@@ -90,8 +94,10 @@ class Gate:
         if not self._waiting:
             return
         seats: Sequence[Seat] = tuple(self._seats())
-        for name, (spec, go) in list(self._waiting.items()):
-            if not blockers(spec, seats, going=self._going, gpus=self._gpus()):
+        for name, (spec, go, _) in list(self._waiting.items()):
+            found = blockers(spec, seats, going=self._going, gpus=self._gpus())
+            self._waiting[name] = (spec, go, found)
+            if not found:
                 del self._waiting[name]
                 self._going.add(name)
                 go()
