@@ -43,8 +43,6 @@ def blockers(spec: Spec, seats: Iterable[Seat], *, going: AbstractSet[str], gpus
         gpus: whether this host has GPUs: without, only instances with explicit ids can share one.
     """
     mine = _gpu_ids(spec, gpus=gpus)
-    if mine == NONE and not spec.start_after:
-        return ()
     fits = mine != NONE and _fits(spec)
     found = []
     for seat in seats:
@@ -75,7 +73,10 @@ class Gate:
 
     def ask(self, spec: Spec, go: Callable[[], None]) -> tuple[str, ...]:
         """Whom `spec` has to wait for; if anybody, `go` is called once, when it need not any more."""
-        found = blockers(spec, self._seats(), going=self._going, gpus=self._gpus())
+        gpus = self._gpus()
+        if not spec.start_after and _gpu_ids(spec, gpus=gpus) == NONE:
+            return ()
+        found = blockers(spec, self._seats(), going=self._going, gpus=gpus)
         if found:
             self._waiting[spec.name] = (spec, go, found)
         return found
