@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) install --quiet --editable
 SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
 
-.PHONY: help demo demo-stop test check lint format bench schema constraints clean
+.PHONY: help demo demo-stop test soak check lint format bench schema constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,10 @@ test: $(VENV)/.ready-dev ## run all tests; the core's coverage must not fall bel
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --fail-under=95 \
 	  --include='infer_dev/config/*,infer_dev/plan/*,infer_dev/supervisor/*'
+
+MINUTES ?= 30
+soak: $(VENV)/.ready-dev ## everything goes wrong for MINUTES (30): what leaks, is lost or doubled
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: lint test ## what CI runs: lint, types, imports, shell, tests
 

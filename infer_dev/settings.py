@@ -29,6 +29,7 @@ INSTANCE_MARK_VAR = "INFER_DEV_INSTANCE"
 RUNTIME_MARK_VAR = "INFER_DEV_INSTANCE_RUNTIME"
 SOURCE_MARK_VAR = "INFER_DEV_INSTANCE_SOURCE"
 DIGEST_MARK_VAR = "INFER_DEV_INSTANCE_DIGEST"
+SPAWN_MARK_VAR = "INFER_DEV_INSTANCE_SPAWN"
 
 # Variables that must not reach an instance from the shell that happened to start the daemon: llama-server
 # reads the first two as command-line options, the others are ours.

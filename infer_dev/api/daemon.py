@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from infer_dev import __version__
 from infer_dev.api.control_socket import ControlSocket
@@ -15,13 +16,15 @@ from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
-from infer_dev.host.process import life_id
+from infer_dev.host.printable import printable, printable_line
+from infer_dev.host.process import OFFSPRING, life_id
 from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock, make_runtime_dir
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import HISTORY_NAME, socket_path
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
+from infer_dev.supervisor.log_keeper import keep
 from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
@@ -64,9 +67,20 @@ def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None
 
 def configure_logging() -> None:
     """The daemon's log goes to stderr: to a file where `up` started it, to `docker logs` under boot."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class PlainFormatter(logging.Formatter):
+    """Messages hold what others said (a server's answer, a process's name): that adds no line, steers no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = printable_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name. Any: its type is logging's own
+        return printable(super().formatException(ei))
 
 
 async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd: int | None) -> None:
@@ -104,7 +118,8 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             pulse.ready()
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
-            others = [tasks.create_task(_warm_up()), tasks.create_task(beating)]
+            logs = keep(supervisor.log_duties, around.clock)
+            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs)]
             await running
             for task in others:
                 task.cancel()
@@ -125,6 +140,12 @@ async def _beat(
         await asyncio.sleep(BEAT_S)
         around.clock()
         around.oom_kills.rose()
+        try:
+            if not OFFSPRING.is_subreaper:
+                OFFSPRING.become_subreaper()  # not before anybody waits for us: it takes a moment
+            OFFSPRING.orphans()
+        except OSError as err:
+            log.debug("cannot see the orphans: %s", err)
         try:
             if lock.heal():
                 around.store.forget_written()

@@ -1,5 +1,6 @@
 """What the daemon answers: each route asks the supervisor and puts its answer into JSON."""
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.errors import UsageError
-from infer_dev.host import logfile
+from infer_dev.host import logfile, logread
 from infer_dev.plan.model import Plan, Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.supervisor import Supervisor
@@ -49,7 +50,7 @@ class Routes:
         """`status --json`; `?name=a,b` for some; `?log_line=1` adds each instance's latest log line."""
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
-        instances = [asdict(status) for status in statuses]
+        instances = [status.to_json() for status in statuses]
         if request.query.get("log_line"):
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)
@@ -150,14 +151,15 @@ class Routes:
         return Response(events.stream(history, int(given)), content_type="text/event-stream")
 
     async def logs(self, request: Request) -> Response:
-        """An instance's log as it stands in the file; `?tail=N` its last lines, `?follow=1` what comes as well."""
+        """An instance's log, rotated parts first; `?tail=N` its last lines, `?follow=1` what comes as well."""
         status = self._supervisor.status([request.path["name"]])[0]
         tail = request.query.get("tail", "")
         if tail and not (tail.isascii() and tail.isdigit()):
             raise UsageError(f"cannot read the request: tail: expected a number of lines, got {tail!r}")
-        offset = logfile.offset_of_tail(status.log_file, int(tail)) if tail else 0
-        follow = request.query.get("follow") == "1"
-        body = logfile.read_on(status.log_file, offset, follow=follow)
+        start = logread.START
+        if tail:  # may have to read hundreds of megabytes
+            start = await asyncio.to_thread(logread.position_of_tail, status.log_file, int(tail))
+        body = logread.read_on(status.log_file, start, follow=request.query.get("follow") == "1")
         return Response(body, content_type="text/plain; charset=utf-8")
 
     def _states(self, names: Sequence[str]) -> dict[str, str]:

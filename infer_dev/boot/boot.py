@@ -13,9 +13,10 @@ from infer_dev.boot.daemon import KeptDaemon
 from infer_dev.boot.limits import Limits, grace_of
 from infer_dev.boot.link import Link
 from infer_dev.boot.note import leave_note, take_note
-from infer_dev.boot.orphans import Leftovers, adopt_orphans, children, reap
+from infer_dev.boot.orphans import Leftovers, children, reap
 from infer_dev.boot.report import ended, info, warn
 from infer_dev.boot.steps import Steps
+from infer_dev.host.subreaper import become_subreaper
 from infer_dev.settings import BOOT_FD_VAR
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ class Boot:
         waking = self._listen()
         leave_note(self._environ)
         try:
-            adopt_orphans()
+            become_subreaper()
         except OSError as err:
             warn(f"cannot become the parent of orphans: {err.strerror}; their exit statuses will not be known")
         last = time.monotonic()

@@ -6,13 +6,12 @@ import os
 import signal
 
 from infer_dev.host.procstat import stat_fields
+from infer_dev.host.subreaper import INIT_PID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-INIT_PID = 1
 EVERYBODY = -1  # kill(2): all processes of the pid namespace, but the init that calls
 
 
@@ -21,21 +20,6 @@ class Ended:
 
     def __init__(self, pid: int, code: int, start_time: int) -> None:
         self.pid, self.code, self.start_time = pid, code, start_time
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose parent dies. PID 1 is that without asking.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
-    if os.getpid() == INIT_PID:
-        return
-    import ctypes  # noqa: PLC0415 - memory that PID 1 does without
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def reap(known: Container[int | None], *, most: int) -> Iterator[Ended | None]:

@@ -116,6 +116,7 @@ def _answers_soon(timeout_s: float = START_TIMEOUT_S) -> bool:
 
 
 def _end_of(path: str) -> str:
-    from infer_dev.host.logfile import tail  # noqa: PLC0415 - imports asyncio, needed for this message only
+    from infer_dev.host.logread import tail  # noqa: PLC0415 - imports asyncio, needed for this message only
+    from infer_dev.host.printable import printable  # noqa: PLC0415 - as above
 
-    return "\n".join(f"  {line}" for line in tail(path, 8)[0])
+    return "\n".join(f"  {printable(line)}" for line in tail(path, 8)[0])

@@ -12,6 +12,7 @@ from infer_dev.cli.launch import client
 from infer_dev.cli.progress import transition_line
 from infer_dev.cli.text import sanitized
 from infer_dev.errors import EXIT_OK
+from infer_dev.host.printable import begun_sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,22 +21,33 @@ if TYPE_CHECKING:
 
 
 def logs(name: str, *, follow: bool = False, tail: int | None = None) -> int:
-    """Print an instance's log as it stands in its file; on a terminal without control characters."""
+    """Print what is kept of an instance's log, the oldest line first; on a terminal without control characters."""
     print_pieces(client().stream(logs_target(name, tail=tail, follow=follow)))
     return EXIT_OK
 
 
 def print_pieces(pieces: Iterable[bytes]) -> None:
-    """Print a log as its bytes come; a character cut in two by a piece's end is put together again."""
-    terminal = sys.stdout.isatty()
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for piece in pieces:
-        if terminal:
-            sys.stdout.write(sanitized(decoder.decode(piece), terminal=True))
-            sys.stdout.flush()
-        else:
+    """Print a log as its bytes come; on a terminal made safe for it."""
+    if not sys.stdout.isatty():
+        for piece in pieces:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
+        return
+    for text in safe_texts(pieces):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def safe_texts(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Bytes as text for a terminal; a character or a colour cut in two by a piece's end is put together again."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    kept = ""
+    for piece in pieces:
+        text = kept + decoder.decode(piece)
+        end = begun_sequence(text)
+        kept = text[end:]
+        yield sanitized(text[:end], terminal=True)
+    yield sanitized(kept + decoder.decode(b"", final=True), terminal=True)
 
 
 def events(*, follow: bool = False, tail: int | None = None, as_json: bool = False) -> int:

@@ -124,7 +124,8 @@ def failure_report(instances: Collection[Mapping[str, Any]]) -> str:
 
     parts = []
     for one in instances:
-        lines = [f"{one['name']} {one['state']}" + (f": {one['cause']}: {one['detail']}" if one["cause"] else "")]
+        why = f": {one['cause']}: {one['detail']}" if one["cause"] else ""
+        lines = [f"{one['name']} {one['state']}{sanitized(why, terminal=True)}"]
         lines += [f"    {sanitized(line, terminal=True)}" for line in one["log_tail"]]
         if one["cause"]:
             lines.append(f"  hint: {NEXT_STEP.get(Cause(one['cause']), 'read the log')}")

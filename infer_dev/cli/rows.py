@@ -22,6 +22,8 @@ def row(one: Mapping[str, Any]) -> list[str]:
         state += f" ({one['cause']})"
     elif one["due_in_s"] is not None:
         state += f" ({duration(one['due_in_s'])})"
+    elif one["note"]:
+        state += f" ({one['note']})"
     return [
         str(one["name"]),
         state,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 
+from infer_dev.host.printable import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
-
-# Control characters apart from tab and line feed, and the C1 range: with them a log could move the cursor,
-# change colours, set the title, or answer in the user's place.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -20,8 +18,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def sanitized(text: str, *, terminal: bool) -> str:
-    """`text` with control characters shown instead of obeyed, if it goes to a terminal."""
-    return text.translate(_CONTROL) if terminal else text
+    """`text` without colours and with control characters shown instead of obeyed, if it goes to a terminal."""
+    return printable(text) if terminal else text
 
 
 def duration(seconds: float | None) -> str:

@@ -9,6 +9,8 @@ import contextlib
 import os
 from hashlib import sha256
 
+from infer_dev.host.subreaper import children_of
+
 DELEGATED_XATTRS = ("user.delegate", "trusted.delegate")
 
 
@@ -31,11 +33,12 @@ class Cgroups:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
         _write(f"{folder}/cgroup.procs", str(pid))
-        waiting = children(pid)
-        for child in waiting:
+        waiting = [pid]
+        for one in waiting:
             with contextlib.suppress(OSError):  # it has ended
-                _write(f"{folder}/cgroup.procs", str(child))
-            waiting += children(child)
+                for child in children_of(one):
+                    _write(f"{folder}/cgroup.procs", str(child))
+                    waiting.append(child)
 
     def pids(self, instance: str) -> list[int]:
         """The processes in an instance's group."""
@@ -82,16 +85,6 @@ def _own_folder() -> str | None:
         if own is not None and (own == root or own.startswith(f"{root.rstrip('/')}/")):
             return os.path.normpath(f"{at}/{own[len(root.rstrip('/')) :]}")
     return None
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process; none where the kernel does not tell."""
-    found = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
-                found += [int(one) for one in file.read().split()]
-    return found
 
 
 def _write(path: str, text: str) -> None:

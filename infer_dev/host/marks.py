@@ -7,7 +7,13 @@ They stand in the environment that every instance is started with and that its d
 import os
 from dataclasses import dataclass
 
-from infer_dev.settings import DIGEST_MARK_VAR, INSTANCE_MARK_VAR, RUNTIME_MARK_VAR, SOURCE_MARK_VAR
+from infer_dev.settings import (
+    DIGEST_MARK_VAR,
+    INSTANCE_MARK_VAR,
+    RUNTIME_MARK_VAR,
+    SOURCE_MARK_VAR,
+    SPAWN_MARK_VAR,
+)
 
 READ_BYTES = 4 * 1024 * 1024  # more than execve(2) takes
 
@@ -21,12 +27,14 @@ class Mark:
         runtime: the runtime directory of its daemon.
         source: the file that describes the instance.
         digest: of the command it was started with (`plan.model.Command.digest`).
+        spawn: another one for each process that was started; its descendants share it.
     """
 
     instance: str
     runtime: str
     source: str
     digest: str
+    spawn: str
 
     def variables(self) -> dict[str, str]:
         """As set in the environment."""
@@ -35,6 +43,7 @@ class Mark:
             RUNTIME_MARK_VAR: self.runtime,
             SOURCE_MARK_VAR: self.source,
             DIGEST_MARK_VAR: self.digest,
+            SPAWN_MARK_VAR: self.spawn,
         }
 
 
@@ -81,6 +90,7 @@ def _parse(environ: bytes) -> Mark | None:
             runtime=values[RUNTIME_MARK_VAR],
             source=values.get(SOURCE_MARK_VAR, ""),
             digest=values.get(DIGEST_MARK_VAR, ""),
+            spawn=values.get(SPAWN_MARK_VAR, ""),
         )
     except KeyError:
         return None

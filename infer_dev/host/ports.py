@@ -18,20 +18,28 @@ def is_free(endpoint: Endpoint) -> bool:
     if endpoint.is_unix:
         return not _answers(endpoint.dial_host)
     try:
-        found = socket.getaddrinfo(
-            endpoint.bind_host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        family, address = _address(endpoint)
     except (socket.gaierror, UnicodeError):
         return True
-    for family, kind, protocol, _, address in found[:1]:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-                probe.listen(1)
-        except OSError as err:
-            return err.errno != errno.EADDRINUSE
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as err:
+        return err.errno != errno.EADDRINUSE
     return True
+
+
+def _address(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:
+    """Family and address to bind; nobody is asked for what is an address already."""
+    host, port = endpoint.bind_host, endpoint.port
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, UnicodeError):
+            socket.inet_pton(family, host)
+            return family, (host, port)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return found[0][0], (str(found[0][4][0]), port)
 
 
 def taken(endpoint: Endpoint) -> str:

@@ -14,9 +14,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from infer_dev.host.marks import mark_of
 from infer_dev.host.procstat import is_ended, start_time
+from infer_dev.host.subreaper import become_subreaper, children_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,75 @@ class Exit:
         return "exit status unknown" if self.status is None else f"exit status {self.status}"
 
 
-class Process:
-    """A running process of ours: a child made by `spawn`, or one taken over by `adopt`."""
+class Offspring:
+    """The children of this process: those it started, and orphans that came to it as a subreaper."""
 
-    def __init__(self, pid: int, pidfd: int, started: int, popen: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self) -> None:
+        self._own: set[int] = set()
+        self._is_subreaper = False
+
+    @property
+    def is_subreaper(self) -> bool:
+        return self._is_subreaper
+
+    def become_subreaper(self) -> None:
+        """Have orphans come to this process from now on.
+
+        Raises:
+            OSError: the kernel refuses, or does not tell who our children are.
+        """
+        become_subreaper()
+        children_of("self")
+        self._is_subreaper = True
+
+    def add(self, pid: int) -> None:
+        """One was started."""
+        self._own.add(pid)
+
+    def discard(self, pid: int) -> None:
+        """One was reaped."""
+        self._own.discard(pid)
+
+    def orphans(self) -> list[int]:
+        """The living children that this process did not start; those that have ended are reaped.
+
+        Raises:
+            OSError: there is no descriptor left to look with.
+        """
+        if not self._is_subreaper:
+            return []
+        found = [pid for pid in children_of("self") if pid not in self._own]
+        return [pid for pid in found if not _reaped(pid)]
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
+
+
+OFFSPRING = Offspring()
+
+
+class Process:
+    """A running process of ours: a child made by `spawn`, or one taken over by `adopt`.
+
+    Attributes:
+        leaves_to_us: whether what it leaves when it ends comes to this process.
+    """
+
+    def __init__(self, pid: int, pidfd: int, popen: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
-        self.start_time = started
+        self.leaves_to_us = popen is not None and OFFSPRING.is_subreaper
         self._pidfd = pidfd
         self._popen = popen
         self._closed = False
+
+    @cached_property
+    def start_time(self) -> int:
+        """See `procstat.start_time`. Must be asked for before it is reaped."""
+        return start_time(self.pid) or 0
 
     @property
     def is_adopted(self) -> bool:
@@ -114,6 +176,7 @@ class Process:
         ended = self._wait(os.WEXITED)
         if self._popen is not None:
             self._popen.returncode = ended.code  # or Popen would wait for this pid again when it is collected
+            OFFSPRING.discard(self.pid)
         self.let_go()
         return ended
 
@@ -161,11 +224,13 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, output_fd: i
         start_new_session=True,
     )
     try:
-        return Process(popen.pid, os.pidfd_open(popen.pid), start_time(popen.pid) or 0, popen)
+        process = Process(popen.pid, os.pidfd_open(popen.pid), popen)
     except OSError:  # no descriptor left to hold it by: better none than one that nobody watches
         os.killpg(popen.pid, signal.SIGKILL)
         popen.wait()
         raise
+    OFFSPRING.add(popen.pid)
+    return process
 
 
 def adopt(pid: int, started: int) -> Process | None:
@@ -182,7 +247,7 @@ def adopt(pid: int, started: int) -> Process | None:
     if start_time(pid) != started or is_ended(pid):  # looked at after the pidfd was opened: they are of one process
         os.close(pidfd)
         return None
-    return Process(pid, pidfd, started)
+    return Process(pid, pidfd)
 
 
 def signal_each(pids: Iterable[int], number: int, *, only_if: Callable[[int], bool]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from infer_dev.host.cgroup import Cgroups
 from infer_dev.host.marks import find_marked, mark_of
-from infer_dev.host.process import Process, is_in_group, signal_each
+from infer_dev.host.process import OFFSPRING, Process, is_in_group, signal_each
 from infer_dev.host.procstat import is_ended
 
 POLL_S = 0.02
@@ -65,6 +65,8 @@ async def sweep(
         found: called once if there is anything to end.
         grace_s: seconds between TERM and KILL.
     """
+    if process is not None and process.leaves_to_us and not _has_orphans():
+        return
     left_by = _LeftBy(process, instance, scan)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_s
@@ -94,6 +96,14 @@ async def sweep(
             left_by.signal(news, signal.SIGTERM)
             left_by.signal(news, signal.SIGCONT)
         await asyncio.sleep(POLL_S)
+
+
+def _has_orphans() -> bool:
+    """Whether anybody left this daemon a child: if not, no descendant of an ended child of ours lives."""
+    try:
+        return bool(OFFSPRING.orphans())
+    except OSError:
+        return True  # no descriptor left to look with
 
 
 class _LeftBy:

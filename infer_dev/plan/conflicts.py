@@ -36,9 +36,25 @@ def conflicts(specs: Sequence[Spec], others: Sequence[Spec] = ()) -> Iterator[Co
                 yield Conflict(spec.name, Topic.INSTANCE, what, "rename one of the two")
     yield from _order(specs)
     foreign = [spec for spec in others if spec.enabled]
-    pairs = [*combinations(active, 2), *((old, new) for new in active for old in foreign if old.name != new.name)]
-    for first, second in pairs:
+    for first, second in _close_pairs(active, foreign):
         yield from _pair(first, second)
+
+
+def _close_pairs(active: Sequence[Spec], foreign: Sequence[Spec]) -> list[tuple[Spec, Spec]]:
+    """The pairs that have a port, socket, log or group in common, each once, in the order of the specs."""
+    ordered = [*foreign, *active]
+    shared: dict[object, list[int]] = {}
+    for index, spec in enumerate(ordered):
+        at = spec.endpoint
+        for key in ("at", at.port or at.dial_host), ("log", spec.command.log_file), ("group", spec.group):
+            if key[1] is not None:
+                shared.setdefault(key, []).append(index)
+    pairs = {pair for indices in shared.values() for pair in combinations(indices, 2)}
+    return [
+        (ordered[one], ordered[two])
+        for one, two in sorted(pairs)
+        if two >= len(foreign) and not (one < len(foreign) and ordered[one].name == ordered[two].name)
+    ]
 
 
 def _pair(first: Spec, second: Spec) -> Iterator[Conflict]:

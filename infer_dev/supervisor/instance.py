@@ -5,11 +5,12 @@ effects; so no two things ever happen to an instance at once. See docs/architect
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from dataclasses import dataclass, replace
 
-from infer_dev.host import gpu
+from infer_dev.host import gpu, oom
 from infer_dev.host.process import Exit, Process
 from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
@@ -79,7 +80,6 @@ class Instance:
         rest = State.STOPPED if spec.enabled else State.DISABLED
         self._life = past.life if past else Life(state=rest, rest=rest, wanted=wanted)
         self._past = past
-        self._had_one = False
         self._running = past.running if past else None
         self._forget_digest()
         self._entered = around.clock()
@@ -90,6 +90,7 @@ class Instance:
         self._drain: asyncio.Task[None] | None = None
         self._collector: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._is_retired = self._is_saving = False
         self.save()
 
     @property
@@ -132,7 +133,8 @@ class Instance:
             self.save()
 
     def retire(self) -> None:
-        """End the task. The instance must be at rest, or its process is left to the next daemon."""
+        """End the task, and save nothing more. The instance is at rest, or its process is left to the next daemon."""
+        self._is_retired = True
         self._messages.put_nowait(_Message(None))
 
     async def until_at_rest(self) -> None:
@@ -230,11 +232,8 @@ class Instance:
             step = transition(self._life, following, self.spec.policy, now) if following is not None else None
 
     def _save_before(self, step: Step) -> None:
-        """Save what is about to be done, so that a successor neither repeats a start nor forgets a stop.
-
-        Before a start no process must stand in what is saved: only then is an unknown one taken for the new one.
-        """
-        if Effect.TERM in step.effects or (Effect.ASK in step.effects and (not self._life.wanted or self._had_one)):
+        """Save what is about to be done, so that a successor neither repeats a start nor forgets a stop."""
+        if Effect.TERM in step.effects or (Effect.ASK in step.effects and not self._life.wanted):
             self.save(step.life)
 
     def _perform(self, effect: Effect) -> Event | None:
@@ -270,6 +269,7 @@ class Instance:
             spawned_at=self._around.clock(),
             ready_after_s=None,
             log_start=started.log_start,
+            spawn=started.spawn,
         )
         log.info("instance=%s pid=%d log=%s", self.spec.name, started.process.pid, self.spec.command.log_file)
         self._begin_to_watch(started.process)
@@ -376,7 +376,7 @@ class Instance:
             self._waits_for = ()
         if new.state is State.READY and self._running and self._running.ready_after_s is None:
             self._running = replace(self._running, ready_after_s=round(now - self._running.spawned_at, 3))
-        self.save()
+        self._save_soon()
         if old.state is not new.state:
             self._tell(old, new, now)
             self._changed.set()
@@ -403,6 +403,24 @@ class Instance:
         why = f": {failure.cause}: {failure.detail}" if failure else ""
         log.info("instance=%s %s -> %s after %.1f s%s", self.spec.name, old.state, new.state, after_s, why)
 
+    def _save_soon(self) -> None:
+        """Save it once others have had their turn: a process that was just started keeps the processor busy.
+
+        If the daemon dies before, its successor finds the process by its mark.
+        """
+        if not self._is_saving:
+            self._is_saving = True
+            asyncio.get_running_loop().call_soon(self._save_now)
+
+    def _save_now(self) -> None:
+        self._is_saving = False
+        if not self._is_retired:
+            self.save()
+            adj, running = self._around.oom_score_adj, self._running
+            if adj is not None and running is not None and self._life.state is State.STARTING:
+                with contextlib.suppress(OSError):  # it is gone already
+                    oom.set_score_adj(running.process.pid, adj)
+
     def save(self, life: Life | None = None) -> None:
         """Save it as it is, or as it will be with another life."""
         running = self._running
@@ -414,7 +432,7 @@ class Instance:
                 spawned_at=running.spawned_at,
                 ready_after_s=running.ready_after_s,
                 log_start=running.log_start,
+                spawn=running.spawn,
             )
-        self._had_one = running is not None
         digest = running.digest if running else ""
         self._around.store.save(self.spec, life or self._life, process, now=self._around.clock(), digest=digest)

@@ -10,7 +10,7 @@ from infer_dev.host.procstat import start_time
 from infer_dev.plan.argv import ALIAS_FLAGS, endpoint_of, flag_value, model_of
 from infer_dev.plan.model import Command, Endpoint, Source, Spec
 from infer_dev.supervisor.instance import Past
-from infer_dev.supervisor.lifecycle import Life, State
+from infer_dev.supervisor.lifecycle import RUNNING, Life, State
 from infer_dev.supervisor.state import Record, Saved
 from infer_dev.supervisor.status import Running
 
@@ -51,15 +51,19 @@ def _from_record(record: Record, marked: Sequence[int], now: float, codes: Mappi
             ready_after_s=past.ready_after_s,
             log_start=past.log_start,
             digest=record.digest,
+            spawn=past.spawn,
         )
         return Finding(spec=record.spec, past=Past(life=life, running=running))
-    if past is None and (leader := _leader(marked)):  # started, and the daemon died before it had saved that
-        running = Running(
-            process=leader, spawned_at=now, ready_after_s=None, log_start=0, digest=_digest_of(leader.pid)
-        )
-        return Finding(spec=record.spec, past=Past(life=life, running=running))
+    # Started, and the daemon died before it had saved that. What the recorded one left carries its mark.
+    if leader := _leader(marked, not_of=past.spawn if past else None):
+        if past is not None:
+            life = Life(state=State.STARTING, rest=life.rest, wanted=True, restarts=life.restarts)
+            life = replace(life, due=now + record.spec.policy.ready_timeout_s)
+        return Finding(spec=record.spec, past=Past(life=life, running=_found(leader, now)))
     if past is None:
-        return Finding(spec=record.spec, past=Past(life=life, ended=Exit() if marked else None))
+        # Saved between the end of its process and what followed from that: then that is still to follow.
+        had_one = life.state in RUNNING and not life.held
+        return Finding(spec=record.spec, past=Past(life=life, ended=Exit() if marked or had_one else None))
     code = codes.get((past.pid, past.start_time))
     ended = Exit() if code is None else Exit.of_code(code)
     return Finding(spec=record.spec, past=Past(life=life, ended=ended, log_start=past.log_start))
@@ -72,27 +76,39 @@ def _from_processes(name: str, pids: Sequence[int], now: float) -> Finding:
     life = Life(state=State.STARTING, wanted=leader is not None)
     if leader is None:
         return Finding(spec=spec, past=Past(life=replace(life, state=State.STOPPED), ended=Exit()))
-    running = Running(process=leader, spawned_at=now, ready_after_s=None, log_start=0, digest=_digest_of(leader.pid))
-    return Finding(spec=spec, past=Past(life=replace(life, due=now + spec.policy.ready_timeout_s), running=running))
+    life = replace(life, due=now + spec.policy.ready_timeout_s)
+    return Finding(spec=spec, past=Past(life=life, running=_found(leader, now)))
 
 
-def _leader(pids: Iterable[int]) -> Process | None:
-    """The instance's own process among those of its mark: the oldest that began a session."""
+def _found(leader: Process, now: float) -> Running:
+    """What is known of a process of which no record tells."""
+    mark = mark_of(leader.pid)
+    return Running(
+        process=leader,
+        spawned_at=now,
+        ready_after_s=None,
+        log_start=0,
+        digest=mark.digest if mark else "",
+        spawn=mark.spawn if mark else "",
+    )
+
+
+def _leader(pids: Iterable[int], *, not_of: str | None = None) -> Process | None:
+    """The instance's own process among those of its mark: the oldest that began a session.
+
+    `not_of`: the mark of a process that has ended; what it left is not meant.
+    """
     leaders = [(began, pid) for pid in pids if is_session_leader(pid) and (began := start_time(pid)) is not None]
     for began, pid in sorted(leaders):
-        if process := adopt(pid, began):
+        mark = mark_of(pid)
+        if mark is not None and mark.spawn != not_of and (process := adopt(pid, began)):
             return process
     return None
 
 
-def _digest_of(pid: int) -> str:
-    mark = mark_of(pid)
-    return mark.digest if mark else ""
-
-
 def spec_of_process(pid: int, name: str) -> Spec:
     """The spec of a running process, as far as /proc tells: how it is kept alive is not among it."""
-    mark = mark_of(pid) or Mark(instance=name, runtime="", source="", digest="")
+    mark = mark_of(pid) or Mark(instance=name, runtime="", source="", digest="", spawn="")
     pairs = [item.partition("=") for item in read_environ(pid).decode(errors="surrogateescape").split("\0") if item]
     env = {key: value for key, _, value in pairs if key not in mark.variables()}
     argv = tuple(_read(f"/proc/{pid}/cmdline").split("\0")[:-1])

@@ -1,21 +1,21 @@
 """Starts the process of an instance, or tells in its terms why it cannot be started."""
 
-import contextlib
 import errno
 import logging
 import os
 import random
+import time
 from dataclasses import dataclass
 
 from infer_dev import __version__
-from infer_dev.host import logfile, oom, ports
+from infer_dev.host import logfile, ports
 from infer_dev.host.marks import Mark
 from infer_dev.host.process import Process, spawn
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.argv import redacted
 from infer_dev.plan.model import Command, Spec
 from infer_dev.supervisor.lifecycle import Failure, SpawnFailed
-from infer_dev.supervisor.surroundings import Surroundings, inherited
+from infer_dev.supervisor.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,17 @@ SHORT_OF_RESOURCES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that runs, and the byte offset in the log at which what it writes begins."""
+    """A process that runs.
+
+    Attributes:
+        process: which.
+        log_start: byte offset in the log at which what it writes begins.
+        spawn: the mark that it and its descendants alone carry.
+    """
 
     process: Process
     log_start: int
+    spawn: str
 
 
 def start(spec: Spec, around: Surroundings) -> Started | SpawnFailed:
@@ -43,8 +50,14 @@ def start(spec: Spec, around: Surroundings) -> Started | SpawnFailed:
     try:
         log_start = logfile.end_offset(command.log_file)
         logfile.write_start_line(output_fd, __version__, redacted(command.argv))
-        mark = Mark(instance=spec.name, runtime=around.runtime, source=spec.source, digest=command.digest)
-        env = {**inherited(around.environ), **command.env, **mark.variables()}
+        mark = Mark(
+            instance=spec.name,
+            runtime=around.runtime,
+            source=spec.source,
+            digest=command.digest,
+            spawn=f"{time.monotonic_ns():x}",
+        )
+        env = {**around.inherited, **command.env, **mark.variables()}
         process = spawn(command.argv, env=env, cwd=command.cwd, output_fd=output_fd)
     except OSError as err:
         return _explained(command, err)
@@ -55,10 +68,7 @@ def start(spec: Spec, around: Surroundings) -> Started | SpawnFailed:
             around.scan.cgroups.join(spec.name, process.pid)
         except OSError as err:
             log.warning("instance=%s: cannot put it into a control group: %s", spec.name, err.strerror)
-    if around.oom_score_adj is not None:
-        with contextlib.suppress(OSError):  # it is gone already
-            oom.set_score_adj(process.pid, around.oom_score_adj)
-    return Started(process, log_start)
+    return Started(process, log_start, mark.spawn)
 
 
 def _explained(command: Command, err: OSError) -> SpawnFailed:

@@ -36,6 +36,7 @@ class ProcessRecord:
         spawned_at: when it was started, in the clock's seconds.
         ready_after_s: how long it took to be ready, or None.
         log_start: byte offset in the log at which this life begins.
+        spawn: the mark that it and its descendants alone carry.
     """
 
     pid: int
@@ -43,6 +44,7 @@ class ProcessRecord:
     spawned_at: float
     ready_after_s: float | None
     log_start: int
+    spawn: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,7 @@ def _process_from_json(document: Mapping[str, Any]) -> ProcessRecord:  # Any: a 
         spawned_at=_seconds(document["spawned_at"]),
         ready_after_s=None if ready is None else _seconds(ready),
         log_start=_count(document["log_start"]),
+        spawn=_text(document["spawn"]),
     )
 
 

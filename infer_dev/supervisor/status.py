@@ -44,6 +44,10 @@ class Status:
     due_in_s: float | None
     note: str
 
+    def to_json(self) -> dict[str, object]:
+        """As `dataclasses.asdict`, at a tenth of its time: it is asked for often, for many."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -55,6 +59,7 @@ class Running:
         ready_after_s: seconds it took to be ready, None if it was not yet.
         log_start: byte offset in the log at which it began to write.
         digest: of the command it was started with, "" if that is the spec's.
+        spawn: the mark that it and its descendants alone carry.
     """
 
     process: Process
@@ -62,6 +67,7 @@ class Running:
     ready_after_s: float | None
     log_start: int
     digest: str = ""
+    spawn: str = ""
 
 
 def status_of(

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
 from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
-from infer_dev.host.marks import find_marked
 from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Plan, Source, Spec
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
+from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.reconcile import Intent, busy_members, intend
-from infer_dev.supervisor.resume import Finding, findings, source_of_process
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
+from infer_dev.supervisor.takeover import take_over
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Supervisor:
             reloading.cancel()
             async with self._reconciling:
                 if self._handing_over:
+                    self.save_all()
                     for instance in self._instances.values():
                         instance.retire()
                 else:
@@ -92,34 +93,12 @@ class Supervisor:
 
     def _go_on(self) -> None:
         """Take over the instances that run, let those that have ended meanwhile go on as their policy says."""
-        around = self._around
-        saved = around.store.load()
-        self.sources.update(saved.sources)
-        for found in findings(saved, find_marked(around.runtime), now=around.clock(), codes=around.orphans.codes):
-            spec = self._spec_of(found)
-            if spec.source not in self.sources and found.past.running:
-                self.sources[spec.source] = source_of_process(found.past.running.process.pid, spec.source)
-            self._add(Instance(spec, around, past=found.past))
+        for instance in take_over(self._around, self.sources, self._read):
+            self._add(instance)
         if self._instances:
             self._save_sources()
             adopted = [name for name, one in self._instances.items() if one.is_running]
             log.info("adopted %s", ", ".join(adopted) or "nothing that runs")
-
-    def _spec_of(self, found: Finding) -> Spec:
-        """What its file says, if only a process told of it and the file still says the same."""
-        digest = found.past.running.digest if found.past.running else ""
-        if not digest or digest == found.spec.command.digest:
-            return found.spec
-        source = self.sources.get(found.spec.source) or source_of_process(
-            found.past.running.process.pid if found.past.running else 0, found.spec.source
-        )
-        try:
-            specs = self._read(source).specs
-        except InferDevError as err:
-            log.warning("instance=%s: cannot read its file: %s", found.spec.name, err.message)
-            return found.spec
-        same = [one for one in specs if one.name == found.spec.name and one.command.digest == digest]
-        return same[0] if same else found.spec
 
     @property
     def is_leaving(self) -> bool:
@@ -257,6 +236,19 @@ class Supervisor:
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
         await self._begin(names, Restart())
+
+    def log_duties(self) -> list[LogDuty]:
+        """The logs to keep within their bounds."""
+        return [
+            LogDuty(
+                path=one.spec.command.log_file,
+                rotate_bytes=one.spec.policy.log_rotate_bytes,
+                rotate_s=one.spec.policy.log_rotate_s,
+                total_bytes=one.spec.policy.log_total_bytes,
+                has_writer=one.is_running,
+            )
+            for one in self._instances.values()
+        ]
 
     def save_all(self) -> None:
         """Save everything anew: somebody removed what was saved."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from infer_dev.host import gpu
 from infer_dev.host.boot_link import OrphanExit
@@ -54,7 +55,7 @@ class OrphanStatuses:
         return self.codes.pop((pid, start_time), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What instances share.
 
@@ -85,6 +86,11 @@ class Surroundings:
     oom_score_adj: int | None = None
     gpu_driver: gpu.Driver | None = None
     probe_interval_s: float = health.INTERVAL_S
+
+    @cached_property
+    def inherited(self) -> dict[str, str]:
+        """What instances inherit of the environment."""
+        return inherited(self.environ)
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

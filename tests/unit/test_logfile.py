@@ -1,4 +1,4 @@
-import asyncio
+import fcntl
 import os
 from pathlib import Path
 
@@ -33,6 +33,39 @@ def test_start_line_on_a_full_disk_is_left_out() -> None:
     os.close(fd)
 
 
+@pytest.mark.parametrize(("before", "text"), [(b"", ""), (b"a\n", "a\n"), (b"cut off", "cut off\n")])
+def test_start_line_begins_on_a_line_of_its_own(tmp_path: Path, before: bytes, text: str) -> None:
+    path = tmp_path / "x.log"
+    path.write_bytes(before)
+    fd = logfile.open_log(str(path))
+    since = logfile.end_offset(str(path))
+    logfile.write_start_line(fd, "1.2", ["x"])
+    os.write(fd, b"its first line\n")
+    os.close(fd)
+    assert path.read_text().startswith(f"{text}==== ")
+    lines, _ = logfile.tail(str(path), 9, since=since)
+    assert [line[:4] for line in lines] == ["====", "its "]
+
+
+def test_log_at_a_device_is_opened_and_has_no_lines(tmp_path: Path) -> None:
+    link = tmp_path / "x.log"
+    link.symlink_to("/dev/null")
+    fd = logfile.open_log(str(link))
+    logfile.write_start_line(fd, "1.2", ["x"])
+    os.close(fd)
+    assert logfile.tail(str(link), 3) == ([], 0)
+
+
+def test_log_that_another_program_locks_is_opened_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    with path.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        fd = logfile.open_log(str(path))
+        os.write(fd, b"line\n")
+        os.close(fd)
+    assert path.read_bytes() == b"line\n"
+
+
 def test_obstacle_names_what_is_in_the_way(tmp_path: Path) -> None:
     assert logfile.obstacle(str(tmp_path / "new" / "x.log")) == ""
     assert logfile.obstacle(str(tmp_path)) == "Is a directory"
@@ -43,86 +76,3 @@ def test_obstacle_names_what_is_in_the_way(tmp_path: Path) -> None:
     os.close(reader)
     (tmp_path / "file").write_text("")
     assert "file" in logfile.obstacle(str(tmp_path / "file" / "x.log"))
-
-
-@pytest.mark.parametrize(
-    ("content", "count", "lines"),
-    [
-        (b"", 3, []),
-        (b"a\nb\nc\n", 2, ["b", "c"]),
-        (b"a\nb\nc", 2, ["b", "c"]),
-        (b"a\nb\n", 9, ["a", "b"]),
-        (b"a\n\n", 1, [""]),
-        (b"\xff\xfe\n", 1, ["��"]),
-        (b"a\nb\n", 0, []),
-    ],
-)
-def test_tail_gives_the_last_lines(tmp_path: Path, content: bytes, count: int, lines: list[str]) -> None:
-    path = tmp_path / "x.log"
-    path.write_bytes(content)
-    assert logfile.tail(str(path), count) == (lines, len(content))
-
-
-def test_tail_reads_no_more_than_it_must(tmp_path: Path) -> None:
-    path = tmp_path / "x.log"
-    path.write_bytes(b"".join(b"%d\n" % number for number in range(200_000)) + b"y" * 5_000_000)
-    lines, _ = logfile.tail(str(path), 2)
-    assert lines == ["y" * logfile.MAX_LINE_BYTES]
-    assert logfile.tail(str(path), 3, since=path.stat().st_size - 4)[0] == ["yyyy"]
-    assert logfile.tail(str(tmp_path / "none"), 3) == ([], 0)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5, 9])
-@pytest.mark.parametrize("content", [b"", b"a\nb\nc\n", b"a\nb\nc", b"\n\n\n"])
-def test_offset_of_tail_agrees_with_the_lines(tmp_path: Path, content: bytes, count: int) -> None:
-    path = tmp_path / "x.log"
-    path.write_bytes(content)
-    expected = content.splitlines(keepends=True)[-count:] if count else []
-    assert content[logfile.offset_of_tail(str(path), count) :] == b"".join(expected)
-
-
-def test_offset_of_tail_crosses_blocks(tmp_path: Path) -> None:
-    path = tmp_path / "x.log"
-    content = b"".join(b"line %d\n" % number for number in range(50_000))
-    path.write_bytes(content)
-    offset = logfile.offset_of_tail(str(path), 20_000)
-    assert content[offset:].startswith(b"line 30000\n")
-    assert logfile.offset_of_tail(str(tmp_path / "none"), 3) == 0
-
-
-async def test_read_on_without_follow_ends_with_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.log"
-    path.write_bytes(b"x" * 200_000)
-    pieces = [piece async for piece in logfile.read_on(str(path), 5, follow=False)]
-    assert b"".join(pieces) == b"x" * 199_995
-    assert max(map(len, pieces)) <= logfile.BLOCK_BYTES
-    assert [piece async for piece in logfile.read_on(str(tmp_path / "none"), 0, follow=False)] == []
-
-
-async def test_read_on_follows_growth_truncation_and_replacement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logfile, "FOLLOW_POLL_S", 0.01)
-    path = tmp_path / "x.log"
-    pieces = logfile.read_on(str(path), 0, follow=True)
-
-    async def next_text() -> bytes:
-        while not (piece := await anext(pieces)):
-            pass
-        return piece
-
-    async def after(change: bytes, *, truncate: bool = False, replace: bool = False) -> bytes:
-        task = asyncio.ensure_future(next_text())
-        await asyncio.sleep(0.05)
-        if replace:
-            path.rename(tmp_path / "old.log")
-        mode = "wb" if truncate or replace or not path.exists() else "ab"
-        with path.open(mode) as file:
-            file.write(change)
-        return await asyncio.wait_for(task, 5)
-
-    assert await after(b"not there at first\n") == b"not there at first\n"
-    assert await after(b"grown\n") == b"grown\n"
-    assert await after(b"cut\n", truncate=True) == b"cut\n"
-    assert await after(b"another file, and a longer one\n", replace=True) == b"another file, and a longer one\n"
-    await pieces.aclose()

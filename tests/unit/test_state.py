@@ -37,7 +37,7 @@ LIFE = Life(
     verdict=replace(KILLED, cause=Cause.WEDGED),
     end=Exited(KILLED, clean=False, jitter=0.25),
 )
-PROCESS = ProcessRecord(pid=7, start_time=99, spawned_at=1.5, ready_after_s=2.0, log_start=10)
+PROCESS = ProcessRecord(pid=7, start_time=99, spawned_at=1.5, ready_after_s=2.0, log_start=10, spawn="1f")
 
 
 @pytest.fixture
