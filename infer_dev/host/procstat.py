@@ -7,8 +7,12 @@ import os
 READ_BYTES = 4096
 
 
-def stat_fields(pid: int) -> list[str]:
-    """The fields from the third (state) on, as the second may hold any character; [] if there is no such process."""
+def stat_fields(pid: int | str) -> list[str]:
+    """The fields from the third (state) on, as the second may hold any character; [] if there is no such process.
+
+    Args:
+        pid: of a process, or "PID/task/TID".
+    """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -28,9 +32,27 @@ def start_time(pid: int) -> int | None:
 
 
 def state_of(pid: int) -> str:
-    """The state letter, as "R", "S", "D", "Z"; "" if there is no such process."""
+    """The state letter, as "R", "S", "D", "Z"; "" if there is no such process.
+
+    One whose first thread has ended looks like a zombie, but holds all it had (memory, GPU, port) as long as another
+    one lives: then it is that one's state.
+    """
     fields = stat_fields(pid)
-    return fields[0] if fields else ""
+    if not fields:
+        return ""
+    if fields[0] == "Z" and int(fields[17]) > 1:
+        return _state_of_threads(pid) or fields[0]
+    return fields[0]
+
+
+def _state_of_threads(pid: int) -> str:
+    """The state of a thread that lives, "D" before all others; "" if there is none."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return ""
+    found = [fields[0] for one in threads if (fields := stat_fields(f"{pid}/task/{one}")) and fields[0] not in "ZX"]
+    return "D" if "D" in found else "".join(found[:1])
 
 
 def is_ended(pid: int) -> bool:

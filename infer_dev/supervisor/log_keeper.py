@@ -102,7 +102,8 @@ class _Keeper:
             except Exception as err:  # noqa: BLE001 - owner: the keeper; one log's trouble must not end the others' care
                 one = self._watched[duty.path]
                 one.retry_at = self._clock() + self._retry_s
-                self._tell(one, "log=%s cannot be rotated: %r", duty.path, err, trace=True)
+                trace = not isinstance(err, OSError)  # a shortage of this host's, no mistake of ours
+                self._tell(one, "log=%s cannot be rotated: %r", duty.path, err, trace=trace)
         return busy
 
     async def _look_at_one(self, duty: LogDuty) -> bool:
@@ -116,8 +117,8 @@ class _Keeper:
             one.inode, one.begun = 0, None  # the next file may well get the same inode
             return False  # not written yet, or taken away by others: it is there again at the next start
         if is_new or info.st_ino != one.inode or info.st_size < one.end:
-            one.inode, one.begun = info.st_ino, None
             one.end, one.parts_bytes = survey(duty.path)
+            one.inode, one.begun = info.st_ino, None  # last: a survey that failed is made again
         if info.st_size == one.end:
             one.begun = None
         elif one.begun is None:

@@ -48,6 +48,7 @@ HELP = """\
 --setsid-child          a child in a session of its own that ignores SIGTERM
 --fork-bomb N           N processes at a time in sessions of their own that ignore SIGTERM; each that ends is replaced
 --write-to FILE         the main thread appends to FILE all the time, as a real one's computes
+--thread-write-to FILE  another thread does
 --log TEXT              print TEXT to stderr at the start (may be given again)
 --print-lines N         print N lines to stdout at the start
 --print-bytes-per-line N    how long those lines are (80)
@@ -64,6 +65,7 @@ VALUED = {
     "--host", "--port", "--alias", "--ready-after", "--crash-after", "--exit-code", "--fail-health-after", "--log",
     "--print-lines", "--print-bytes-per-line", "--completions-500-after", "--sleep-idle-seconds", "--faults",
     "--ready-when", "--bind-when", "--health-drip-first", "--fork-bomb", "--write-to", "--print-huge-line",
+    "--thread-write-to",
     "--print-per-second",
 }  # fmt: skip
 
@@ -168,10 +170,15 @@ class StandIn:
             signal.pause()
         while not self.exists("--bind-when"):
             time.sleep(POLL_S)
-        if "--write-to" in flags:
-            threading.Thread(target=self.serve, daemon=True).start()
-            append_for_ever(flags["--write-to"][-1])
+        self.append_where_asked()
         self.serve()
+
+    def append_where_asked(self) -> None:
+        if "--thread-write-to" in self.flags:
+            threading.Thread(target=append_for_ever, args=(self.flags["--thread-write-to"][-1],), daemon=True).start()
+        if "--write-to" in self.flags:
+            threading.Thread(target=self.serve, daemon=True).start()
+            append_for_ever(self.flags["--write-to"][-1])
 
     def exists(self, name: str) -> bool:
         """Whether the file that a switch names is there; true without the switch."""

@@ -63,6 +63,34 @@ def test_fault_07_child_in_uninterruptible_sleep_is_told_of_and_its_gpu_kept_fre
         start.communicate()
 
 
+def test_fault_07_child_of_which_one_thread_sleeps_uninterruptibly_is_adopted_as_such(
+    rack: Rack, freezable: Path
+) -> None:
+    """Its first thread ends, and it looks like a zombie; what it has of the GPU is still taken."""
+    rack.add("a", "--thread-write-to", freezable / "file", gpu_ids="0", stop_timeout_s=0.2)
+    rack.add("same", gpu_ids="0", autostart=False)
+    pid = rack.serve()["a"]
+    eventually((freezable / "file").exists)
+    subprocess.run(["fsfreeze", "--freeze", str(freezable)], check=True)
+    try:
+        stop = rack.cli.start("stop", "a")
+        eventually(lambda: f"pid {pid} is in uninterruptible sleep" in rack.one("a")["note"])
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "what this test is about"
+        rack.kill_daemon()
+        stop.communicate()
+        rack.successor()
+        found = rack.until("a", "stopping")
+        assert (found["pid"], found["adopted"]) == (pid, True)
+        start = rack.cli.start("start", "same")
+        rack.until("same", "starting")
+        assert (rack.one("same")["note"], rack.starts("same")) == ("waits for a", 0)
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(freezable)], check=True)
+    rack.until("a", "stopped")
+    rack.until("same", "ready")
+    assert (start.communicate(), start.returncode)[1] == 0
+
+
 def test_fault_08_child_stopped_by_sigstop_is_continued_to_end(rack: Rack) -> None:
     rack.add("a", stop_timeout_s=600)  # ends by TERM alone, or this test by its deadline
     pid = rack.serve()["a"]

@@ -151,28 +151,31 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("text", BAD_FILES.values(), ids=BAD_FILES)
 @pytest.mark.parametrize("way", ["SIGHUP", "up"])
-def test_fault_27_bad_file_leaves_the_old_set_untouched(rack: Rack, text: str | None, way: str) -> None:
+def test_fault_27_bad_file_leaves_the_old_set_untouched(rack: Rack, way: str) -> None:
     rack.add("a")
     rack.add("b")
     before = rack.serve()
-    if text is None:
-        rack.file.unlink()
-    elif text:
-        rack.file.write_text(text)
-    else:
-        rack.file.write_text(rack.file.read_text().replace("port = ", "port = 'x' # "))
-    if way == "up":
-        up = rack.cli("up", rack.file)
-        assert up.returncode == 78, up.stderr
-        assert "cannot" in up.stderr
-    else:
-        os.kill(rack.daemon(), signal.SIGHUP)
-        eventually(lambda: f"cannot reload {rack.file}: " in rack.daemon_log())
-    assert rack.pids() == before
-    assert {one["state"] for one in rack.all().values()} == {"ready"}
+    good = rack.file.read_text()
+    for number, text in enumerate(BAD_FILES.values(), 1):
+        if text is None:
+            rack.file.unlink()
+        else:
+            rack.file.write_text(text or good.replace("port = ", "port = 'x' # "))
+        if way == "up":
+            up = rack.cli("up", rack.file)
+            assert up.returncode == 78, up.stderr
+            assert "cannot" in up.stderr
+        else:
+            os.kill(rack.daemon(), signal.SIGHUP)
+            _until_told(rack, number)
+        assert rack.pids() == before
+        assert {one["state"] for one in rack.all().values()} == {"ready"}
     rack.assert_calm()
+
+
+def _until_told(rack: Rack, count: int) -> None:
+    eventually(lambda: rack.daemon_log().count(f"cannot reload {rack.file}: ") == count)
 
 
 def test_fault_28_of_changes_in_mid_reload_the_last_wins(rack: Rack) -> None:
