@@ -14,7 +14,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from infer_dev.host.marks import mark_of
 from infer_dev.host.procstat import is_ended, start_time
@@ -112,17 +111,22 @@ class Process:
         leaves_to_us: whether what it leaves when it ends comes to this process.
     """
 
-    def __init__(self, pid: int, pidfd: int, popen: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, popen: subprocess.Popen[bytes] | None = None, *, started: int | None = None
+    ) -> None:
         self.pid = pid
+        self._started = started
         self.leaves_to_us = popen is not None and OFFSPRING.is_subreaper
         self._pidfd = pidfd
         self._popen = popen
         self._closed = False
 
-    @cached_property
+    @property
     def start_time(self) -> int:
-        """See `procstat.start_time`. Must be asked for before it is reaped."""
-        return start_time(self.pid) or 0
+        """See `procstat.start_time`. Read when first asked for, which must be before it is reaped."""
+        if self._started is None:
+            self._started = start_time(self.pid) or 0
+        return self._started
 
     @property
     def is_adopted(self) -> bool:
@@ -247,7 +251,7 @@ def adopt(pid: int, started: int) -> Process | None:
     if start_time(pid) != started or is_ended(pid):  # looked at after the pidfd was opened: they are of one process
         os.close(pidfd)
         return None
-    return Process(pid, pidfd)
+    return Process(pid, pidfd, started=started)
 
 
 def signal_each(pids: Iterable[int], number: int, *, only_if: Callable[[int], bool]) -> None:

@@ -1,18 +1,80 @@
-"""Why a process ended: from its exit status and from the last lines it wrote."""
+"""What follows when a process has ended: what it left is ended, its exit status taken, the cause found."""
 
+import asyncio
+import logging
+import random
+from collections.abc import Callable
 from signal import SIGKILL
 
-from infer_dev.host import logfile, ports
-from infer_dev.host.process import Exit
+from infer_dev.host import gpu, logfile, ports
+from infer_dev.host.process import Exit, Process
+from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.llama_cpp.failure import classify
 from infer_dev.plan.model import Spec
-from infer_dev.supervisor.lifecycle import Failure
+from infer_dev.supervisor.lifecycle import Exited, Failure
+from infer_dev.supervisor.surroundings import Surroundings
+
+log = logging.getLogger(__name__)
 
 TAIL_LINES = 10
 TAIL_LINE_CHARS = 400
 CLASSIFY_LINES = 200
 CLASSIFY_LINE_CHARS = 1000
+
+
+async def follow_up(
+    process: Process, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
+) -> Exited:
+    """What became of an ended process, once nothing of it is left.
+
+    Args:
+        process: it; reaped, and let go of.
+        spec: its instance.
+        around: what instances share.
+        log_start: byte offset in its log at which it began to write.
+        others: told how it ended if it left something that has to be waited for: processes, GPU memory.
+    """
+    driver, gpus = around.gpu_driver, spec.gpus
+    told: list[Exited] = []
+
+    def tell() -> None:
+        told.append(_explained(process.peek(), spec, around, log_start))
+        others(told[0])
+
+    if driver is not None and gpus != ():
+        tell()
+        await sweep(process, spec.name, around.scan)
+        try:
+            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+        except RuntimeError as err:  # no thread to be had
+            log.warning("instance=%s: cannot see whether its GPU is free again: %s", spec.name, err)
+    else:
+        await sweep(process, spec.name, around.scan, tell)
+    ended = process.reap()
+    if not ended.is_known:
+        code = await around.orphans.take(process.pid, process.start_time)
+        ended = Exit() if code is None else Exit.of_code(code)
+    if told and told[0].failure.exit_status == ended.code:
+        return told[0]
+    return _explained(ended, spec, around, log_start)
+
+
+async def clear_up(
+    ended: Exit, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
+) -> Exited:
+    """As `follow_up`, for a process that ended before this daemon began."""
+    await sweep(None, spec.name, around.scan, lambda: others(_explained(ended, spec, around, log_start)))
+    return _explained(ended, spec, around, log_start)
+
+
+def _explained(ended: Exit, spec: Spec, around: Surroundings, log_start: int) -> Exited:
+    failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)
+    try:
+        failure = explain(spec, ended, log_start=log_start, oom_killed=around.oom_kills.rose())
+    except Exception:  # owner: its instance; what cannot be explained has ended all the same
+        log.exception("instance=%s: its end could not be explained", spec.name)
+    return Exited(failure, clean=ended.ok, jitter=random.random())  # noqa: S311 - no secret
 
 
 def explain(spec: Spec, ended: Exit, *, log_start: int, oom_killed: bool) -> Failure:

@@ -7,16 +7,13 @@ effects; so no two things ever happen to an instance at once. See docs/architect
 import asyncio
 import contextlib
 import logging
-import random
 from dataclasses import dataclass, replace
 
-from infer_dev.host import gpu, oom
+from infer_dev.host import oom
 from infer_dev.host.process import Exit, Process
-from infer_dev.host.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Spec
-from infer_dev.supervisor import drain, health, spawner
-from infer_dev.supervisor.ending import explain
+from infer_dev.supervisor import drain, ending, health, spawner
 from infer_dev.supervisor.lifecycle import (
     RUNNING,
     Cleared,
@@ -35,7 +32,6 @@ from infer_dev.supervisor.lifecycle import (
     transition,
 )
 from infer_dev.supervisor.order import Seat
-from infer_dev.supervisor.state import ProcessRecord
 from infer_dev.supervisor.status import Running, Status, status_of
 from infer_dev.supervisor.surroundings import Surroundings
 
@@ -311,50 +307,22 @@ class Instance:
         self.post(Drained())
 
     async def _collect(self, process: Process) -> None:
-        """After the leader's end: end what it left, take its status, tell why."""
+        """Follow up the end of the process."""
         self._stop_watching()
         log_start = self._running.log_start if self._running else 0
-        driver, gpus = self._around.gpu_driver, self.spec.gpus
-
-        def tell() -> None:
-            self._tell_of_others(process.peek(), log_start)
-
-        if driver is not None and gpus != ():
-            tell()
-            await sweep(process, self.spec.name, self._around.scan)
-            try:
-                await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
-            except RuntimeError as err:  # no thread to be had
-                log.warning("instance=%s: cannot see whether its GPU is free again: %s", self.spec.name, err)
-        else:
-            await sweep(process, self.spec.name, self._around.scan, tell)
-        ended = process.reap()
-        if not ended.is_known:
-            code = await self._around.orphans.take(process.pid, process.start_time)
-            ended = Exit() if code is None else Exit.of_code(code)
-        exited = self._explained(ended, log_start)
+        exited = await ending.follow_up(process, self.spec, self._around, log_start, self._tell_of_others)
         self._running = None
         self.post(exited)
 
     async def _clear_up(self, ended: Exit, log_start: int) -> None:
         """As `_collect`, for a process that ended before this daemon began."""
-        await sweep(None, self.spec.name, self._around.scan, lambda: self._tell_of_others(ended, log_start))
-        self.post(self._explained(ended, log_start))
+        self.post(await ending.clear_up(ended, self.spec, self._around, log_start, self._tell_of_others))
 
-    def _tell_of_others(self, ended: Exit, log_start: int) -> None:
-        """It ended as `ended` tells, and left something: until that is gone it is not at rest."""
+    def _tell_of_others(self, end: Exited) -> None:
+        """It has ended so, and left something: until that is gone it is not at rest."""
         log.info("instance=%s has ended and left something: it is waited for", self.spec.name)
         if self._life.state is not State.STOPPING:
-            self.post(Orphaned(self._explained(ended, log_start)))
-
-    def _explained(self, ended: Exit, log_start: int) -> Exited:
-        failure = Failure(cause=Cause.UNKNOWN, detail=str(ended), exit_status=ended.code)
-        try:
-            killed = self._around.oom_kills.rose()
-            failure = explain(self.spec, ended, log_start=log_start, oom_killed=killed)
-        except Exception:  # owner: this instance; what cannot be explained has ended all the same
-            log.exception("instance=%s: its end could not be explained", self.spec.name)
-        return Exited(failure, clean=ended.ok, jitter=random.random())  # noqa: S311 - no secret
+            self.post(Orphaned(end))
 
     def _stop_watching(self) -> None:
         for task in (self._watch, self._drain):
@@ -426,15 +394,6 @@ class Instance:
     def save(self, life: Life | None = None) -> None:
         """Save it as it is, or as it will be with another life."""
         running = self._running
-        process = None
-        if running:
-            process = ProcessRecord(
-                pid=running.process.pid,
-                start_time=running.process.start_time,
-                spawned_at=running.spawned_at,
-                ready_after_s=running.ready_after_s,
-                log_start=running.log_start,
-                spawn=running.spawn,
-            )
+        process = running.to_record() if running else None
         digest = running.digest if running else ""
         self._around.store.save(self.spec, life or self._life, process, now=self._around.clock(), digest=digest)

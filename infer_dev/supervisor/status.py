@@ -6,6 +6,7 @@ from infer_dev.host.process import Process, rss_bytes
 from infer_dev.host.procstat import state_of
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.lifecycle import Life, State
+from infer_dev.supervisor.state import ProcessRecord
 
 STATE_WORDS = {"D": "uninterruptible sleep", "T": "stopped", "t": "stopped by a debugger", "Z": "ended, not reaped"}
 
@@ -68,6 +69,17 @@ class Running:
     log_start: int
     digest: str = ""
     spawn: str = ""
+
+    def to_record(self) -> ProcessRecord:
+        """As it is saved."""
+        return ProcessRecord(
+            pid=self.process.pid,
+            start_time=self.process.start_time,
+            spawned_at=self.spawned_at,
+            ready_after_s=self.ready_after_s,
+            log_start=self.log_start,
+            spawn=self.spawn,
+        )
 
 
 def status_of(
