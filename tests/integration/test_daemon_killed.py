@@ -63,16 +63,16 @@ class Expectation:
 
     rest: bool | None = False
     variants: set[Variant] = field(default_factory=set)
+    may_be_broken: bool = False  # it may end by itself, or have failed and not been started since
     extra_runs: bool = True  # False: its removal was begun, and perhaps not ended
     pid: int | None = None  # set once it was seen to run with all requests answered
 
     def sent(self) -> None:
         self.pid = None
 
-    @property
-    def may_be_broken(self) -> bool:
-        """Whether `slow` may end by itself."""
-        return any(variant.kind == "broken" for variant in self.variants)
+    def started(self) -> None:
+        """A start was answered: what it was before no longer counts."""
+        self.may_be_broken = any(variant.kind == "broken" for variant in self.variants)
 
 
 class Rig:
@@ -210,6 +210,8 @@ class Meddler:
         self.rig.expected.rest = None
         self._ask(instance_target("slow", action))
         self.rig.expected.rest = rests
+        if not rests:
+            self.rig.expected.started()
 
     def start(self) -> None:
         self._act("start", rests=False)
@@ -233,6 +235,7 @@ class Meddler:
         self.rig.write(variant)
         olds, rest, expected.rest = set(expected.variants), expected.rest, None
         expected.variants.add(variant)
+        expected.may_be_broken |= kind == "broken"
         extra_runs, expected.extra_runs = expected.extra_runs, expected.extra_runs and variant.extra
         self._ask(target, body)
         expected.variants = {variant}
@@ -240,6 +243,8 @@ class Meddler:
         expected.extra_runs = not variant.extra or starts or extra_runs
         if kind != "disabled":
             expected.rest = False if starts else rest
+            if starts:
+                expected.started()
         elif all(old.kind != "disabled" for old in olds):
             expected.rest = True  # one that was disabled before may have been started by hand
 
