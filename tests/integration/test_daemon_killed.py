@@ -88,6 +88,7 @@ class Rig:
         self.expected = Expectation()
         self.pids: dict[str, int] = {}  # of those that nothing ever ends
         self.ends: list[float] = []
+        self.shot: set[int] = set()  # whose end may not have been seen yet
         self.took_s: list[float] = []
         self.killed_in: Counter[tuple[str, str]] = Counter()
         self.killed_unready = 0
@@ -252,6 +253,7 @@ class Meddler:
         pid = self.rig.client.get("/status?name=slow", timeout_s=REQUEST_TIMEOUT_S)["instances"][0]["pid"]
         if pid is not None and any(one.pid == pid for one in census(self.rig.runtime)):
             self.rig.expected.sent()
+            self.rig.shot.add(pid)
             os.kill(pid, signal.SIGKILL)
 
     def status(self) -> None:
@@ -283,8 +285,9 @@ class Check:
         """Remember what must not change from now on unless somebody asks for it."""
         found = {one["name"]: one for one in shown}
         expected = self.rig.expected
-        if expected.rest is False and not expected.may_be_broken and found["slow"]["state"] in ("starting", "ready"):
-            expected.pid = found["slow"]["pid"]
+        pid = found["slow"]["pid"] if found["slow"]["state"] in ("starting", "ready") else None
+        if expected.rest is False and not expected.may_be_broken and pid not in self.rig.shot:
+            expected.pid = pid
 
     def _snapshot(self) -> tuple[list[dict[str, Any]], list[Marked], bool]:
         before = self._status()
