@@ -63,16 +63,16 @@ class Expectation:
 
     rest: bool | None = False
     variants: set[Variant] = field(default_factory=set)
+    may_be_broken: bool = False  # it may end by itself, or have failed and not been started since
     extra_runs: bool = True  # False: its removal was begun, and perhaps not ended
     pid: int | None = None  # set once it was seen to run with all requests answered
 
     def sent(self) -> None:
         self.pid = None
 
-    @property
-    def may_be_broken(self) -> bool:
-        """Whether `slow` may end by itself."""
-        return any(variant.kind == "broken" for variant in self.variants)
+    def started(self) -> None:
+        """A start was answered: what it was before no longer counts."""
+        self.may_be_broken = any(variant.kind == "broken" for variant in self.variants)
 
 
 class Rig:
@@ -88,6 +88,7 @@ class Rig:
         self.expected = Expectation()
         self.pids: dict[str, int] = {}  # of those that nothing ever ends
         self.ends: list[float] = []
+        self.shot: set[int] = set()  # whose end may not have been seen yet
         self.took_s: list[float] = []
         self.killed_in: Counter[tuple[str, str]] = Counter()
         self.killed_unready = 0
@@ -210,6 +211,8 @@ class Meddler:
         self.rig.expected.rest = None
         self._ask(instance_target("slow", action))
         self.rig.expected.rest = rests
+        if not rests:
+            self.rig.expected.started()
 
     def start(self) -> None:
         self._act("start", rests=False)
@@ -233,6 +236,7 @@ class Meddler:
         self.rig.write(variant)
         olds, rest, expected.rest = set(expected.variants), expected.rest, None
         expected.variants.add(variant)
+        expected.may_be_broken |= kind == "broken"
         extra_runs, expected.extra_runs = expected.extra_runs, expected.extra_runs and variant.extra
         self._ask(target, body)
         expected.variants = {variant}
@@ -240,6 +244,8 @@ class Meddler:
         expected.extra_runs = not variant.extra or starts or extra_runs
         if kind != "disabled":
             expected.rest = False if starts else rest
+            if starts:
+                expected.started()
         elif all(old.kind != "disabled" for old in olds):
             expected.rest = True  # one that was disabled before may have been started by hand
 
@@ -247,6 +253,7 @@ class Meddler:
         pid = self.rig.client.get("/status?name=slow", timeout_s=REQUEST_TIMEOUT_S)["instances"][0]["pid"]
         if pid is not None and any(one.pid == pid for one in census(self.rig.runtime)):
             self.rig.expected.sent()
+            self.rig.shot.add(pid)
             os.kill(pid, signal.SIGKILL)
 
     def status(self) -> None:
@@ -278,8 +285,9 @@ class Check:
         """Remember what must not change from now on unless somebody asks for it."""
         found = {one["name"]: one for one in shown}
         expected = self.rig.expected
-        if expected.rest is False and not expected.may_be_broken and found["slow"]["state"] in ("starting", "ready"):
-            expected.pid = found["slow"]["pid"]
+        pid = found["slow"]["pid"] if found["slow"]["state"] in ("starting", "ready") else None
+        if expected.rest is False and not expected.may_be_broken and pid not in self.rig.shot:
+            expected.pid = pid
 
     def _snapshot(self) -> tuple[list[dict[str, Any]], list[Marked], bool]:
         before = self._status()

@@ -54,7 +54,17 @@ def test_replay_drives_the_machine_through_every_state() -> None:
 
 
 def sample(**grown: int) -> Sample:
-    names = ("fds", "threads", "pss_bytes", "rss_bytes", "zombies", "marked", "state_files", "state_bytes")
+    names = (
+        "fds",
+        "threads",
+        "anon_bytes",
+        "pss_bytes",
+        "rss_bytes",
+        "zombies",
+        "marked",
+        "state_files",
+        "state_bytes",
+    )
     values = dict.fromkeys((*names, "history_bytes", "log_bytes", "log_files"), 100)
     return Sample(at_s=1.0, **(values | grown))
 
@@ -62,5 +72,5 @@ def sample(**grown: int) -> Sample:
 def test_growth_is_told_by_its_name() -> None:
     assert growth([sample()] * 6) == []
     assert growth([sample()] * 4 + [sample(fds=101)] * 2) == ["fds grew from 100 to 101"]
-    assert growth([sample()] * 4 + [sample(pss_bytes=109)] * 2) == []
-    assert growth([sample()] * 4 + [sample(pss_bytes=112)] * 2) == ["pss_bytes grew from 100 to 112"]
+    assert growth([sample()] * 4 + [sample(anon_bytes=109, pss_bytes=500)] * 2) == []
+    assert growth([sample()] * 4 + [sample(anon_bytes=112)] * 2) == ["anon_bytes grew from 100 to 112"]

@@ -25,6 +25,7 @@ from tests.soak.replay import contradictions, read_history
 from tests.soak.watch import Sample, Watch, excesses, growth, open_files, table
 
 DYING_SHARE = 0.3  # of the time: daemons are killed
+HANDOVER_SHARE = 0.3  # of the daemons that end
 WARM_UP_SHARE = 0.15
 QUIET_MOMENTS = 12
 SAMPLE_S = 3.0
@@ -74,12 +75,21 @@ class Soak:
     def _let_daemons_die(self, chaos: Chaos, end: float) -> None:
         while time.monotonic() < end:
             self._work(min(end, time.monotonic() + self._rng.uniform(*KILL_EVERY_S)))
-            self._daemon.kill()
+            self._end_daemon()
             self._ends.append(time.time())
             self._daemon = Daemon(self._runtime, self._environ)
             self._took_s.append(self._daemon.wait_ready())
         with chaos.interlude.quiet():
             self._come_to_rest("after the last daemon was killed")
+
+    def _end_daemon(self) -> None:
+        """Mostly by SIGKILL; now and then it is told to leave its instances to the next, as by `daemon --replace`."""
+        if self._rng.random() >= HANDOVER_SHARE:
+            self._daemon.kill()
+            return
+        self._client.post("/handover", timeout_s=SETTLE_S)
+        if status := self._daemon.wait():
+            self._wrong.append(f"the daemon's exit status is {status} after it handed over")
 
     def _let_one_last(self, chaos: Chaos, end: float) -> None:
         began = time.monotonic()
@@ -192,7 +202,7 @@ class Soak:
         print(table(self._watch.samples))
         print(f"quiet moments:\n{table(self._quiet)}")
         print(f"open at the last of them, and not at the first: {dict(self._open[-1] - self._open[0])}")
-        print(f"daemons killed: {len(self._ends)}; start to ready: median {took[len(took) // 2] * 1000:.0f} ms, "
+        print(f"daemons ended: {len(self._ends)}; start to ready: median {took[len(took) // 2] * 1000:.0f} ms, "
               f"max {took[-1] * 1000:.0f} ms")  # fmt: skip
         print(f"transitions: {len(self._records)}; done: {dict(chaos.done)}")
         print(f"refused or cut off: {dict(chaos.refused)}")

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from tests.soak.census import census, stat_of, zombies_of
 
-PSS_GROWTH = 0.10
-"""Allowed between the first third and the last: the history's records fill up, the allocator keeps some pages."""
+MEMORY_GROWTH = 0.10
+"""Allowed between the first third and the last: the history's 2,000 records fill up, the allocator keeps some pages.
+
+Judged by the anonymous memory, which is the daemon's alone. PSS stands beside it in the table, but swings by a tenth
+with every other Python on the machine, with which the daemon shares the pages of its libraries.
+"""
 HISTORY_BYTES = 2 * 2 * 1024 * 1024 + 64 * 1024
 """A history is rewritten once it is twice what is kept of it."""
 STATE_BYTES_PER_INSTANCE = 16 * 1024
@@ -28,6 +32,7 @@ class Sample:
     at_s: float
     fds: int
     threads: int
+    anon_bytes: int
     pss_bytes: int
     rss_bytes: int
     zombies: int
@@ -61,6 +66,7 @@ class Watch:
                 at_s=round(now - self._began, 1),
                 fds=len(os.listdir(f"/proc/{pid}/fd")),
                 threads=len(os.listdir(f"/proc/{pid}/task")),
+                anon_bytes=_smaps(pid, "Anonymous:"),
                 pss_bytes=_smaps(pid, "Pss:"),
                 rss_bytes=_smaps(pid, "Rss:"),
                 zombies=len(zombies),
@@ -96,7 +102,7 @@ def growth(quiet: Sequence[Sample]) -> list[str]:
     third = max(1, len(quiet) // 3)
     first, last = quiet[:third], quiet[-third:]
     wrong = []
-    for name, allowed in (("fds", 0.0), ("threads", 0.0), ("pss_bytes", PSS_GROWTH)):
+    for name, allowed in (("fds", 0.0), ("threads", 0.0), ("anon_bytes", MEMORY_GROWTH)):
         before = statistics.median(getattr(one, name) for one in first)
         after = statistics.median(getattr(one, name) for one in last)
         if after > before * (1 + allowed):
