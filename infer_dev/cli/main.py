@@ -36,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(args)
         sys.stdout.flush()
     except InferDevError as err:
-        print(f"infer-dev: {err.message}", file=sys.stderr)
+        from infer_dev.host.printable import printable  # noqa: PLC0415 - for an error only
+
+        print(f"infer-dev: {printable(err.message)}", file=sys.stderr)
         if err.hint:
-            print(f"  hint: {err.hint}", file=sys.stderr)
+            print(f"  hint: {printable(err.hint)}", file=sys.stderr)
         return err.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

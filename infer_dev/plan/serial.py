@@ -28,6 +28,18 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:  # Any: a JSON document
         raise ValueError(f"not a plan of this version: {err}") from err
 
 
+def spec_to_json(spec: Spec) -> dict[str, Any]:  # Any: a JSON document
+    """`spec` as `dataclasses.asdict` has it, at a tenth of its time: the daemon saves each one before its start."""
+    document = _fields_of(spec)
+    for name in ("command", "endpoint", "policy"):
+        document[name] = _fields_of(document[name])
+    return document
+
+
+def _fields_of(one: Spec | Command | Endpoint | Policy) -> dict[str, Any]:  # Any: as above
+    return {name: getattr(one, name) for name in one.__slots__}
+
+
 def spec_from_json(document: Mapping[str, Any]) -> Spec:  # Any: a JSON document
     """One spec of such a document."""
     command = document["command"]

@@ -85,7 +85,6 @@ class Instance:
         self._entered = around.clock()
         self._messages: asyncio.Queue[_Message] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._waits_for: tuple[str, ...] = ()
         self._watch: asyncio.Task[None] | None = None
         self._drain: asyncio.Task[None] | None = None
         self._collector: asyncio.Task[None] | None = None
@@ -164,7 +163,12 @@ class Instance:
         """How it is now."""
         now = self._around.clock()
         return status_of(
-            self.spec, self._life, self._running, now=now, entered=self._entered, waits_for=self._waits_for
+            self.spec,
+            self._life,
+            self._running,
+            now=now,
+            entered=self._entered,
+            waits_for=self._around.gate.waits_for(self.spec.name),
         )
 
     async def _next_message(self) -> _Message:
@@ -242,8 +246,8 @@ class Instance:
         process = self._running.process if self._running else None
         match effect:
             case Effect.ASK:
-                self._waits_for = self._around.gate.ask(self.spec, lambda: self.post(Cleared()))
-                return None if self._waits_for else Cleared()
+                waits = self._around.gate.ask(self.spec, lambda: self.post(Cleared()))
+                return None if waits else Cleared()
             case Effect.SPAWN:
                 return self._spawn()
             case Effect.DRAIN if process:
@@ -259,7 +263,6 @@ class Instance:
         return None
 
     def _spawn(self) -> SpawnFailed | None:
-        self._waits_for = ()
         self._around.gate.leave(self.spec.name)
         started = spawner.start(self.spec, self._around)
         if isinstance(started, SpawnFailed):
@@ -373,7 +376,6 @@ class Instance:
         now = self._around.clock()
         if not (new.state is State.STARTING and new.held):
             self._around.gate.leave(self.spec.name)
-            self._waits_for = ()
         if new.state is State.READY and self._running and self._running.ready_after_s is None:
             self._running = replace(self._running, ready_after_s=round(now - self._running.spawned_at, 3))
         self._save_soon()

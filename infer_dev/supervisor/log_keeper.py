@@ -95,6 +95,10 @@ class _Keeper:
         for duty in duties:
             try:
                 busy |= await self._look_at_one(duty)
+            except OSError as err:  # as without a descriptor to look with
+                one = self._watched.setdefault(duty.path, _Watched())
+                one.retry_at = self._clock() + self._retry_s
+                self._tell(one, "log=%s cannot be rotated: %s", duty.path, err.strerror or err)
             except Exception as err:  # noqa: BLE001 - owner: the keeper; one log's trouble must not end the others' care
                 one = self._watched[duty.path]
                 one.retry_at = self._clock() + self._retry_s

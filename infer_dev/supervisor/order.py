@@ -43,8 +43,6 @@ def blockers(spec: Spec, seats: Iterable[Seat], *, going: AbstractSet[str], gpus
         gpus: whether this host has GPUs: without, only instances with explicit ids can share one.
     """
     mine = _gpu_ids(spec, gpus=gpus)
-    if mine == NONE and not spec.start_after:
-        return ()
     fits = mine != NONE and _fits(spec)
     found = []
     for seat in seats:
@@ -66,7 +64,7 @@ class Gate:
     def __init__(self, gpus: Callable[[], bool]) -> None:
         self._gpus = gpus
         self._seats: Callable[[], Iterable[Seat]] = tuple
-        self._waiting: dict[str, tuple[Spec, Callable[[], None]]] = {}
+        self._waiting: dict[str, tuple[Spec, Callable[[], None], tuple[str, ...]]] = {}
         self._going: set[str] = set()
 
     def watch(self, seats: Callable[[], Iterable[Seat]]) -> None:
@@ -75,10 +73,17 @@ class Gate:
 
     def ask(self, spec: Spec, go: Callable[[], None]) -> tuple[str, ...]:
         """Whom `spec` has to wait for; if anybody, `go` is called once, when it need not any more."""
-        found = blockers(spec, self._seats(), going=self._going, gpus=self._gpus())
+        gpus = self._gpus()
+        if not spec.start_after and _gpu_ids(spec, gpus=gpus) == NONE:
+            return ()
+        found = blockers(spec, self._seats(), going=self._going, gpus=gpus)
         if found:
-            self._waiting[spec.name] = (spec, go)
+            self._waiting[spec.name] = (spec, go, found)
         return found
+
+    def waits_for(self, name: str) -> tuple[str, ...]:
+        """Whom an instance waits for now."""
+        return self._waiting[name][2] if name in self._waiting else ()
 
     def leave(self, name: str) -> None:
         """It has its process, or wants none any more."""
@@ -90,8 +95,10 @@ class Gate:
         if not self._waiting:
             return
         seats: Sequence[Seat] = tuple(self._seats())
-        for name, (spec, go) in list(self._waiting.items()):
-            if not blockers(spec, seats, going=self._going, gpus=self._gpus()):
+        for name, (spec, go, _) in list(self._waiting.items()):
+            found = blockers(spec, seats, going=self._going, gpus=self._gpus())
+            self._waiting[name] = (spec, go, found)
+            if not found:
                 del self._waiting[name]
                 self._going.add(name)
                 go()

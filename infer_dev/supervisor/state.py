@@ -14,7 +14,7 @@ from typing import Any
 
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Source, Spec
-from infer_dev.plan.serial import spec_from_json
+from infer_dev.plan.serial import spec_from_json, spec_to_json
 from infer_dev.settings import INSTANCES_NAME, SOURCES_NAME
 from infer_dev.supervisor.lifecycle import Exited, Failure, Life, State
 
@@ -176,7 +176,7 @@ class StateStore:
     def _spec_text(self, spec: Spec) -> str:
         known = self._specs.get(spec.name)
         if known is None or known[0] is not spec:
-            known = (spec, json.dumps(asdict(spec)))
+            known = (spec, json.dumps(spec_to_json(spec)))
             self._specs[spec.name] = known
         return known[1]
 

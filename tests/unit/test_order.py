@@ -107,12 +107,14 @@ def test_gate_lets_one_after_the_other_go_in_the_order_in_which_they_asked() -> 
     seats["a"] = replace(seats["a"], has_process=True)
     assert gate.ask(b, lambda: gone.append("b")) == ("a",)
     assert gate.ask(c, lambda: gone.append("c")) == ("a",)
+    assert gate.waits_for("c") == ("a",)
     gate.look()
     assert gone == []
     seats["a"] = replace(seats["a"], state=S.READY)
     gate.look()
     gate.look()
     assert gone == ["b"]  # c has to wait for b now, which has no process yet
+    assert gate.waits_for("c") == ("b",)
     seats["b"] = replace(seats["b"], has_process=True)
     gate.leave("b")
     gate.look()
