@@ -102,8 +102,7 @@ class _Keeper:
             except Exception as err:  # noqa: BLE001 - owner: the keeper; one log's trouble must not end the others' care
                 one = self._watched[duty.path]
                 one.retry_at = self._clock() + self._retry_s
-                trace = not isinstance(err, OSError)  # a shortage of this host's, no mistake of ours
-                self._tell(one, "log=%s cannot be rotated: %r", duty.path, err, trace=trace)
+                self._tell(one, "log=%s cannot be rotated: %r", duty.path, err, trace=True)
         return busy
 
     async def _look_at_one(self, duty: LogDuty) -> bool:

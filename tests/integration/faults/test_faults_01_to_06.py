@@ -62,6 +62,25 @@ def test_fault_02_daemon_killed_between_spawn_and_save_finds_the_child(rack: Rac
     assert (rack.one("a")["pid"], rack.leaders("a")) == (pid, [pid])
 
 
+def test_fault_02_daemon_killed_between_a_restart_and_its_save_finds_the_new_child(rack: Rack) -> None:
+    """What was saved last tells of the process before."""
+    rack.add("a")
+    old = rack.serve()["a"]
+    saved = rack.cli.runtime / "instances" / "a.json"
+    eventually(lambda: json.loads(saved.read_text())["state"][0]["state"] == "ready")
+    resource.prlimit(rack.daemon(), resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: rack.one("a")["pid"] not in (None, old))
+    pid = rack.until("a", "ready")["pid"]
+    rack.kill_daemon()
+    assert json.loads(saved.read_text())["state"][1]["pid"] == old, "what this test wants to bring about"
+    rack.successor()
+    found = rack.until("a", "ready")
+    assert (found["pid"], found["adopted"], rack.leaders("a")) == (pid, True, [pid])
+    assert rack.up().returncode == 0
+    assert rack.leaders("a") == [pid]
+
+
 def test_fault_02_state_that_cannot_be_written_at_all_leads_to_no_second_copy(rack: Rack) -> None:
     rack.add("a")
     rack.save()
