@@ -125,8 +125,9 @@ class Process:
     def start_time(self) -> int:
         """See `procstat.start_time`. Read when first asked for, which must be before it is reaped."""
         if self._started is None:
-            self._started = start_time(self.pid) or 0
-        return self._started
+            with contextlib.suppress(OSError):  # no descriptor left to look with
+                self._started = start_time(self.pid)
+        return self._started or 0
 
     @property
     def is_adopted(self) -> bool:
@@ -248,10 +249,12 @@ def adopt(pid: int, started: int) -> Process | None:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
-    if start_time(pid) != started or is_ended(pid):  # looked at after the pidfd was opened: they are of one process
-        os.close(pidfd)
-        return None
-    return Process(pid, pidfd, started=started)
+    process = Process(pid, pidfd, started=started)
+    # Looked at after the pidfd was opened: both are of one process.
+    if start_time(pid) == started and not is_ended(pid):
+        return process
+    process.let_go()
+    return None
 
 
 def signal_each(pids: Iterable[int], number: int, *, only_if: Callable[[int], bool]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 READ_BYTES = 4096
+SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def stat_fields(pid: int | str) -> list[str]:
@@ -12,10 +14,15 @@ def stat_fields(pid: int | str) -> list[str]:
 
     Args:
         pid: of a process, or "PID/task/TID".
+
+    Raises:
+        OSError: there is no descriptor left to look with: that tells nothing of the process.
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as err:
+        if err.errno in SHORT_OF:
+            raise
         return []
     try:
         return os.read(fd, READ_BYTES).decode(errors="replace").rpartition(")")[2].split()

@@ -144,6 +144,11 @@ class StateStore:
         ordered = sorted(records, key=lambda name: order.index(name) if name in order else len(order))
         return Saved(records={name: records[name] for name in ordered}, sources=sources)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last one could not be written."""
+        return self._failing
+
     def forget_written(self) -> None:
         """Take nothing for written any more: somebody removed it."""
         self._written.clear()

@@ -1,5 +1,6 @@
 """An instance as users see it."""
 
+import contextlib
 from dataclasses import dataclass
 
 from infer_dev.host.process import Process, rss_bytes
@@ -126,7 +127,9 @@ def _note(life: Life, pid: int | None, waits_for: tuple[str, ...]) -> str:
         return "has ended; what it left is being ended"
     if life.draining:
         return "lets requests under way finish"
-    word = STATE_WORDS.get(state_of(pid), "") if pid and life.killed else ""
     if life.killed:
+        word = ""
+        with contextlib.suppress(OSError):  # no descriptor left to look with
+            word = STATE_WORDS.get(state_of(pid), "") if pid else ""
         return f"was killed, does not end{f': pid {pid} is in {word}' if word else ''}"
     return ""

@@ -75,21 +75,32 @@ def test_beats_and_leaving_arrive_at_boot(link: Link) -> None:
     assert link.fileno() == -1
 
 
-async def test_pulse_beats_from_the_event_loop_until_boot_is_gone(link: Link) -> None:
+async def test_pulse_tells_exits_as_they_come_and_that_boot_is_gone(link: Link) -> None:
     pulse = Pulse({BOOT_FD_VAR: str(link.open().detach())})
-    beats: list[bytes] = []
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(pulse.run())
-        while beats.count(BEAT) < 3:
+    assert (pulse.has_link, pulse.keeper) == (True, "boot")
+    told: list[OrphanExit] = []
+    gone = asyncio.Event()
+    pulse.on_exits(told.extend, gone.set)
+    pulse.beat()
+    assert link.receive() == [BEAT]
+    link.add_exit(7, 99, -9)
+    async with asyncio.timeout(10):
+        while not told:
             await asyncio.sleep(0.01)
-            beats += link.receive()
+        assert told == [OrphanExit(7, 99, -9)]
         link.close()
-        await running
+        await gone.wait()
+    assert (pulse.has_link, pulse.keeper) == (False, None)
+    pulse.beat()
     pulse.leaving()
 
 
-async def test_pulse_without_anybody_who_watches_costs_nothing() -> None:
-    await Pulse({}).run()
+async def test_pulse_without_anybody_who_watches_says_so_at_once() -> None:
+    pulse, gone = Pulse({}), asyncio.Event()
+    pulse.on_exits(list, gone.set)
+    assert gone.is_set()
+    assert (pulse.has_link, pulse.keeper, pulse.exits()) == (False, None, [])
+    pulse.beat()
 
 
 def test_daemon_goes_on_when_boot_is_gone(link: Link, caplog: pytest.LogCaptureFixture) -> None:
