@@ -26,7 +26,7 @@ CLASSIFY_LINE_CHARS = 1000
 async def follow_up(
     process: Process, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
 ) -> Exited:
-    """What became of an ended process, once nothing of it is left.
+    """What became of an ended process, once nothing of it is left. Raises nothing: whatever goes wrong, it has ended.
 
     Args:
         process: it; reaped, and let go of.
@@ -35,6 +35,17 @@ async def follow_up(
         log_start: byte offset in its log at which it began to write.
         others: told how it ended if it left something that has to be waited for: processes, GPU memory.
     """
+    try:
+        return await _follow_up(process, spec, around, log_start, others)
+    except Exception:  # owner: its instance; what cannot be followed up has ended all the same
+        log.exception("instance=%s: the end of pid %d could not be followed up", spec.name, process.pid)
+        process.let_go()
+        return Exited(Failure(cause=Cause.UNKNOWN, detail="internal error: see the daemon's log"), clean=False)
+
+
+async def _follow_up(
+    process: Process, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
+) -> Exited:
     driver, gpus = around.gpu_driver, spec.gpus
     told: list[Exited] = []
 
@@ -64,7 +75,10 @@ async def clear_up(
     ended: Exit, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
 ) -> Exited:
     """As `follow_up`, for a process that ended before this daemon began."""
-    await sweep(None, spec.name, around.scan, lambda: others(_explained(ended, spec, around, log_start)))
+    try:
+        await sweep(None, spec.name, around.scan, lambda: others(_explained(ended, spec, around, log_start)))
+    except Exception:  # owner: its instance; as above
+        log.exception("instance=%s: what its process left could not be ended", spec.name)
     return _explained(ended, spec, around, log_start)
 
 
