@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INSTANCE = b"INFER_DEV_INSTANCE="
+UNKNOWN = "?"  # half an environment was read: seen once in a thousand daemons, of a process that was being killed
 RUNTIME = b"INFER_DEV_INSTANCE_RUNTIME="
 
 
@@ -45,15 +46,16 @@ def census(runtime: Path) -> list[Marked]:
             continue
         stat = stat_of(int(name))
         if wanted in entries and stat is not None and stat[0] not in "ZX":
-            instance = next(entry[len(INSTANCE) :].decode() for entry in entries if entry.startswith(INSTANCE))
-            found.append(Marked(int(name), int(stat[19]), instance, stat[3] == name))
+            names = [entry[len(INSTANCE) :].decode() for entry in entries if entry.startswith(INSTANCE)]
+            found.append(Marked(int(name), int(stat[19]), names[0] if names else UNKNOWN, stat[3] == name))
     return found
 
 
 def copies(found: list[Marked]) -> list[Marked]:
     """Leaders of which one instance has several, alive at the same time."""
-    counts = Counter(one.instance for one in found if one.is_leader)
-    several = [one for one in found if one.is_leader and counts[one.instance] > 1 and one.lives]
+    known = [one for one in found if one.is_leader and one.instance != UNKNOWN]
+    counts = Counter(one.instance for one in known)
+    several = [one for one in known if counts[one.instance] > 1 and one.lives]
     counts = Counter(one.instance for one in several)
     return [one for one in several if counts[one.instance] > 1]
 
