@@ -132,10 +132,13 @@ class Instance:
         self._is_retired = True
         self._messages.put_nowait(_Message(None))
 
-    async def until_at_rest(self) -> None:
-        """Wait until there is no process and none to come."""
+    async def until_at_rest(self) -> bool:
+        """Wait until there is no process and none to come; False if it is wanted again before that."""
         while self.is_running or self._life.state is State.BACKOFF:
+            if self._life.wanted:
+                return False
             await self._changed.wait()
+        return True
 
     async def run(self) -> None:
         """Deal with messages until retired."""
@@ -349,6 +352,7 @@ class Instance:
         self._save_soon()
         if old.state is not new.state:
             self._tell(old, new, now)
+        if (old.state, old.wanted) != (new.state, new.wanted):
             self._changed.set()
             self._changed = asyncio.Event()
         self._around.gate.look()

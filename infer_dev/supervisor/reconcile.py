@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
-from infer_dev.supervisor.lifecycle import RUNNING, SETTLED
+from infer_dev.supervisor.lifecycle import RUNNING, SETTLED, State
 from infer_dev.supervisor.order import Seat
 
 
@@ -47,7 +47,8 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
     """
     new = {spec.name: spec for spec in plan.specs}
     changes = diff({name: seat.spec for name, seat in ours.items()}, new)
-    resting = {name for name, seat in ours.items() if is_at_rest(seat)}
+    leaving = {name for name, seat in ours.items() if seat.state is State.STOPPING and not seat.wanted}
+    resting = {name for name, seat in ours.items() if is_at_rest(seat)} | leaving
     replaced = {name for name in changes.changed if name not in resting}
     disabled = {name for name, spec in new.items() if name in ours and ours[name].spec.enabled and not spec.enabled}
     starting = {
@@ -58,7 +59,7 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
     }
     seats = [*ours.values(), *others]
     beaten = {name for name in starting if _is_beaten(new[name], seats, starting)}
-    ending = {*changes.gone, *replaced, *disabled}
+    ending = {*changes.gone, *replaced, *disabled, *(leaving & {*changes.changed, *starting})}
     return Intent(
         plan=plan,
         changes=changes,

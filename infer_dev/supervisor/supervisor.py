@@ -230,8 +230,17 @@ class Supervisor:
         await self._begin(names, Start())
 
     async def stop(self, names: Sequence[str]) -> None:
-        """Stop instances and wait until they are at rest."""
-        await self._end(self._named(names))
+        """Stop instances and wait until they are at rest.
+
+        Raises:
+            InstanceError: somebody started one again before it was at rest.
+            TimedOutError: one does not end, though it was killed.
+        """
+        if again := await self._end(self._named(names)):
+            told = ", ".join(again)
+            raise InstanceError(
+                f"cannot stop {told}: started again meanwhile", hint="stop it again, if it shall not run"
+            )
 
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
@@ -357,8 +366,10 @@ class Supervisor:
         self._instances[instance.spec.name] = instance
         self._tasks.create_task(instance.run())
 
-    async def _end(self, instances: Iterable[Instance]) -> None:
-        """Stop instances, all at once, and wait until they are at rest.
+    async def _end(self, instances: Iterable[Instance]) -> tuple[str, ...]:
+        """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
+
+        While requests are held up there are none of these.
 
         Raises:
             TimedOutError: one does not end, though it was killed.
@@ -369,13 +380,14 @@ class Supervisor:
         longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
         resting = asyncio.gather(*(instance.until_at_rest() for instance in ending))
         try:
-            await asyncio.wait_for(resting, longest_s + KILL_GRACE_S)
+            rests = await asyncio.wait_for(resting, longest_s + KILL_GRACE_S)
         except TimeoutError as err:
             left = [one.status() for one in ending if one.is_running]
             told = "; ".join(f"{one.name} (pid {one.pid}) {one.note or one.state}" for one in left)
             raise TimedOutError(
                 f"cannot stop {told}", hint="nothing else is put on its GPU; look for what it waits for in `dmesg`"
             ) from err
+        return tuple(one.spec.name for one, at_rest in zip(ending, rests, strict=True) if not at_rest)
 
     async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
         await asyncio.gather(*(instance.tell(event) for instance in instances))

@@ -1,6 +1,7 @@
 """The supervisor in this process, over real processes: the stand-in shows what a real server cannot be made to."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -648,3 +649,56 @@ async def test_end_of_a_leader_is_seen_without_a_descriptor(rack: Rack, monkeypa
     os.kill(pid, signal.SIGKILL)
     await rack.reaches("a", "starting")
     assert (await rack.reaches("a", "ready")).cause == "killed"
+
+
+async def test_stop_overtaken_by_a_start_says_so(rack: Rack) -> None:
+    await rack.up(f"""
+        [instance.a.control]
+        stop_timeout_s = 0.5
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--ignore-sigterm"]
+    """)
+    await rack.reaches("a", "ready")
+    stopping = asyncio.create_task(rack.supervisor.stop(["a"]))
+    await rack.reaches("a", "stopping")
+    await rack.supervisor.start(["a"])
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(InstanceError, match="cannot stop a: started again meanwhile"):
+            await stopping
+    await rack.reaches("a", "ready")
+
+
+async def test_up_starts_what_is_still_stopping(rack: Rack) -> None:
+    source = await rack.up(f"""
+        [instance.a.control]
+        stop_timeout_s = 0.5
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--ignore-sigterm"]
+    """)
+    await rack.reaches("a", "ready")
+    stopping = asyncio.create_task(rack.supervisor.stop(["a"]))
+    await rack.reaches("a", "stopping")
+    assert (await rack.supervisor.up(source)).started == ("a",)
+    with contextlib.suppress(InstanceError):  # whether it sees the moment at rest is chance
+        await stopping
+    await rack.reaches("a", "ready")
+
+
+async def test_reload_leaves_what_is_stopping_stopped_though_it_has_changed(rack: Rack) -> None:
+    body = f"""
+        [instance.a.control]
+        stop_timeout_s = 0.5
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--ignore-sigterm", "--alias", "%s"]
+    """
+    source = await rack.up(body % "one")
+    await rack.reaches("a", "ready")
+    stopping = asyncio.create_task(rack.supervisor.stop(["a"]))
+    await rack.reaches("a", "stopping")
+    rack.write(body % "two")
+    await rack.supervisor.reload([source.path])
+    await stopping
+    assert rack.one("a").state == "stopped"
