@@ -15,7 +15,7 @@ from infer_dev.settings import (
     SPAWN_MARK_VAR,
 )
 
-READ_BYTES = 4 * 1024 * 1024  # more than execve(2) takes
+READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,11 @@ def read_environ(pid: int) -> bytes:
         fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    pieces = []
     try:
-        return os.read(fd, READ_BYTES)
+        while piece := os.read(fd, READ_BYTES):  # one read may give a part only
+            pieces.append(piece)
+        return b"".join(pieces)
     except OSError:
         return b""
     finally:
