@@ -9,7 +9,7 @@ from collections import deque
 
 from infer_dev.api.client import logs_target
 from infer_dev.cli.launch import client
-from infer_dev.cli.progress import transition_line
+from infer_dev.cli.progress import events_of_all_daemons, transition_line
 from infer_dev.cli.text import sanitized
 from infer_dev.errors import EXIT_OK
 from infer_dev.host.printable import begun_sequence
@@ -62,7 +62,7 @@ def events(*, follow: bool = False, tail: int | None = None, as_json: bool = Fal
     if follow:
         if tail == 0:
             last_id = max((event["id"] for event in daemon.events(0, follow=False)), default=0)
-        for _ in _then(daemon.events(last_id), as_json=as_json):
+        for _ in _then(events_of_all_daemons(daemon, last_id), as_json=as_json):
             pass
     return EXIT_OK
 

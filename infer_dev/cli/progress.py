@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.text import duration, is_terminal, sanitized
-from infer_dev.errors import EXIT_FAILED, EXIT_OK, NotFoundError, TimedOutError
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, NotFoundError, TimedOutError, UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Any
 
 
+SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one; after `down` none comes
+RETRY_S = 0.05
 SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
 
 
@@ -81,9 +84,8 @@ def follow_states(
     last = dict(states)
     if all(state in until for state in last.values()):
         return last
-    timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
     try:
-        for event in daemon.events(after_id, timeout_s=timeout_s):
+        for event in events_of_all_daemons(daemon, after_id, deadline=deadline):
             name = event["instance"]
             if name not in last:
                 continue
@@ -99,6 +101,33 @@ def follow_states(
     if deadline is None:
         return last
     raise timed_out(last)
+
+
+def events_of_all_daemons(
+    daemon: DaemonClient, after_id: int, *, deadline: float | None = None
+) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """The events after an id; if the daemon goes away and another one takes over, also that one's: ids go on.
+
+    Raises:
+        TimedOutError: the deadline came.
+    """
+    while True:
+        with contextlib.suppress(UnavailableError):
+            timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
+            for event in daemon.events(after_id, timeout_s=timeout_s):
+                after_id = event["id"]
+                yield event
+        if not _comes_back(daemon, deadline):
+            return
+
+
+def _comes_back(daemon: DaemonClient, deadline: float | None) -> bool:
+    end = min(time.monotonic() + SUCCESSOR_S, deadline or float("inf"))
+    while time.monotonic() < end:
+        if daemon.is_alive():
+            return True
+        time.sleep(RETRY_S)
+    return False
 
 
 def timed_out(states: Mapping[str, str]) -> TimedOutError:

@@ -488,3 +488,21 @@ def test_start_after_that_cannot_be_followed_is_refused_with_its_line(
         assert f"{file}:{line}: " in refused.stderr, refused.stderr
         assert told in refused.stderr
     assert marked_processes(cli.runtime) == []
+
+
+def test_up_goes_on_waiting_while_another_daemon_takes_over(
+    cli: Cli, stand_ins: Callable[..., Path], free_port: FREE_PORT
+) -> None:
+    path = stand_ins(f'[instance.a.server]\nport = {free_port()}\nextra_args = ["--ready-after", "2"]')
+    waiting = cli.start("up", path)
+    pid = eventually(lambda: cli("status").returncode == 0 and cli.status().get("a", {}).get("pid"))
+    following = cli.start("events", "-f", "--json")
+    assert cli("daemon", "--replace").returncode == 0
+    _, told = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, told
+    assert "a ready" in told
+    assert (cli.status()["a"]["pid"], cli.status()["a"]["adopted"]) == (pid, True)
+    assert following.stdout is not None
+    assert any(json.loads(line)["new"] == "ready" for line in iter(following.stdout.readline, ""))
+    following.terminate()
+    following.communicate(timeout=10)
