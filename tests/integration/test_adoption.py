@@ -497,12 +497,13 @@ def test_up_goes_on_waiting_while_another_daemon_takes_over(
     waiting = cli.start("up", path)
     pid = eventually(lambda: cli("status").returncode == 0 and cli.status().get("a", {}).get("pid"))
     following = cli.start("events", "-f", "--json")
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["new"] == "starting"
     assert cli("daemon", "--replace").returncode == 0
     _, told = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, told
     assert "a ready" in told
     assert (cli.status()["a"]["pid"], cli.status()["a"]["adopted"]) == (pid, True)
-    assert following.stdout is not None
     assert any(json.loads(line)["new"] == "ready" for line in iter(following.stdout.readline, ""))
     following.terminate()
     following.communicate(timeout=10)
