@@ -14,7 +14,7 @@ SPEC = Spec(
     command=Command(argv=("llama-server",), cwd="/", log_file="/a.log"),
     endpoint=Endpoint(bind_host="127.0.0.1", dial_host="127.0.0.1", port=8080),
 )
-GONE = ProcessRecord(pid=2**22 + 1, start_time=1, spawned_at=0.0, ready_after_s=None, log_start=7)
+GONE = ProcessRecord(pid=2**22 + 1, start_time=1, spawned_at=0.0, ready_after_s=None, log_start=7, spawn="1f")
 
 
 def found(life: Life, process: ProcessRecord | None, codes: dict[tuple[int, int], int] | None = None):
