@@ -137,8 +137,8 @@ class Instance:
         self._messages.put_nowait(_Message(None))
 
     async def until_at_rest(self) -> None:
-        """Wait until there is no process and none to come."""
-        while self.is_running or self._life.state is State.BACKOFF:
+        """Wait, after a `Stop`, until there is no process and none to come, or somebody has started it again."""
+        while (self.is_running or self._life.state is State.BACKOFF) and not self._life.wanted:
             await self._changed.wait()
 
     async def run(self) -> None:
@@ -200,6 +200,7 @@ class Instance:
 
     def _take_on(self, spec: Spec) -> None:
         self.spec = spec
+        self._around.gate.renew(spec)
         rest = State.STOPPED if spec.enabled else State.DISABLED
         at_rest = self._life.state in (State.STOPPED, State.DISABLED)
         self._forget_digest()
@@ -314,20 +315,10 @@ class Instance:
         """After the leader's end: end what it left, take its status, tell why."""
         self._stop_watching()
         log_start = self._running.log_start if self._running else 0
-        driver, gpus = self._around.gpu_driver, self.spec.gpus
-
-        def tell() -> None:
-            self._tell_of_others(process.peek(), log_start)
-
-        if driver is not None and gpus != ():
-            tell()
-            await sweep(process, self.spec.name, self._around.scan)
-            try:
-                await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
-            except RuntimeError as err:  # no thread to be had
-                log.warning("instance=%s: cannot see whether its GPU is free again: %s", self.spec.name, err)
-        else:
-            await sweep(process, self.spec.name, self._around.scan, tell)
+        try:
+            await self._see_off(process, log_start)
+        except Exception:  # owner: this instance; it has ended all the same, and must not end the others
+            log.exception("instance=%s: what it left could not be seen to", self.spec.name)
         ended = process.reap()
         if not ended.is_known:
             code = await self._around.orphans.take(process.pid, process.start_time)
@@ -336,9 +327,26 @@ class Instance:
         self._running = None
         self.post(exited)
 
+    async def _see_off(self, process: Process, log_start: int) -> None:
+        """End what it left; where there is a GPU, wait until that has its memory back."""
+        driver, gpus = self._around.gpu_driver, self.spec.gpus
+
+        def tell() -> None:
+            self._tell_of_others(process.peek(), log_start)
+
+        if driver is not None and gpus != ():
+            tell()
+            await sweep(process, self.spec.name, self._around.scan)
+            await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
+        else:
+            await sweep(process, self.spec.name, self._around.scan, tell)
+
     async def _clear_up(self, ended: Exit, log_start: int) -> None:
         """As `_collect`, for a process that ended before this daemon began."""
-        await sweep(None, self.spec.name, self._around.scan, lambda: self._tell_of_others(ended, log_start))
+        try:
+            await sweep(None, self.spec.name, self._around.scan, lambda: self._tell_of_others(ended, log_start))
+        except Exception:  # owner: this instance; as above
+            log.exception("instance=%s: what it left could not be seen to", self.spec.name)
         self.post(self._explained(ended, log_start))
 
     def _tell_of_others(self, ended: Exit, log_start: int) -> None:

@@ -84,7 +84,7 @@ class Supervisor:
     async def _end_all(self) -> None:
         try:
             await self._end(self._instances.values())
-        except TimedOutError as err:
+        except (TimedOutError, InstanceError) as err:
             log.error("%s; the daemon leaves all the same", err.message)  # noqa: TRY400 - ours, no trace
         for name in list(self._instances):
             self._drop(name)
@@ -362,6 +362,7 @@ class Supervisor:
 
         Raises:
             TimedOutError: one does not end, though it was killed.
+            InstanceError: somebody has started one again.
         """
         ending = list(instances)
         await self._tell_all(ending, Stop())
@@ -376,6 +377,8 @@ class Supervisor:
             raise TimedOutError(
                 f"cannot stop {told}", hint="nothing else is put on its GPU; look for what it waits for in `dmesg`"
             ) from err
+        if again := [one.spec.name for one in ending if one.is_running]:
+            raise InstanceError(f"cannot stop {', '.join(again)}: it was started again meanwhile")
 
     async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
         await asyncio.gather(*(instance.tell(event) for instance in instances))
