@@ -150,6 +150,8 @@ async def _beat(
             if lock.heal():
                 around.store.forget_written()
                 supervisor.save_all()
+            elif around.store.is_behind:
+                supervisor.save_all()
             await control.heal()
         except (OSError, UnavailableError) as err:
             log.error("cannot make the runtime directory again: %s", err)  # noqa: TRY400 - the message tells all

@@ -251,7 +251,7 @@ class Supervisor:
         ]
 
     def save_all(self) -> None:
-        """Save everything anew: somebody removed what was saved."""
+        """Save everything that is not: somebody removed it, or the disk was full."""
         for instance in self._instances.values():
             instance.save()
         self._save_sources()
