@@ -242,7 +242,7 @@ def adopt(pid: int, started: int) -> Process | None:
     """
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except (OSError, OverflowError):
         return None
     if start_time(pid) != started or is_ended(pid):  # looked at after the pidfd was opened: they are of one process
         os.close(pidfd)

@@ -34,8 +34,9 @@ def state_of(pid: int) -> str:
 
 
 def is_ended(pid: int) -> bool:
-    """Whether the process is gone, or waits to be reaped."""
-    return state_of(pid) in ("", "Z", "X")
+    """Whether the process is gone, or waits to be reaped. One that lost its first thread alone lives, shown as Z."""
+    fields = stat_fields(pid)
+    return not fields or (fields[0] in ("Z", "X") and int(fields[17]) <= 1)
 
 
 def users_of(pid: int) -> list[int]:
