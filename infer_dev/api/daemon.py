@@ -150,7 +150,7 @@ async def _beat(
             if lock.heal():
                 around.store.forget_written()
                 supervisor.save_all()
-            elif around.store.is_failing:
+            elif around.store.is_behind:
                 supervisor.save_all()
             await control.heal()
         except (OSError, UnavailableError) as err:

@@ -11,7 +11,7 @@ import time
 
 from infer_dev.cli.launch import Launch, client
 from infer_dev.errors import EXIT_OK, InferDevError, TimedOutError, UnavailableError
-from infer_dev.settings import LOCK_NAME, runtime_dir
+from infer_dev.settings import BOOT_FD_VAR, LOCK_NAME, runtime_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +32,16 @@ def replace_daemon() -> int:
     daemon = client()
     pid, keeper = None, None
     if daemon.is_alive():
+        holder = _Holder(runtime_dir())
         try:
             answer = daemon.post("/handover", timeout_s=HANDOVER_S)
             pid, keeper = int(answer["pid"]), answer["keeper"]
-            _wait_for_end(pid)
+            holder.wait_for_end()
         except (TimedOutError, UnavailableError):
-            pid = _kill_holder()
+            pid, keeper = holder.pid, holder.keeper()
+            holder.kill()
+        finally:
+            holder.let_go()
     if keeper is None or not _comes(pid):
         Launch().wait()
     status = daemon.get("/status")
@@ -52,36 +56,67 @@ def _told(old: int | None, status: dict[str, Any]) -> str:  # Any: JSON
     return f"daemon {new} took over from {old}; it {took}" if old else f"no daemon ran; {new} does now; {took}"
 
 
-def _wait_for_end(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        fd = os.pidfd_open(pid)
+class _Holder:
+    """The process that holds a runtime directory's lock: the daemon, and nobody else, however its pid is read.
+
+    A pid out of an answer or a file may be a stranger's here: the daemon may run in another container, or have ended.
+
+    Attributes:
+        pid: its number; None if none can be seen.
+    """
+
+    def __init__(self, runtime: str) -> None:
+        lock = os.path.join(runtime, LOCK_NAME)
+        self.pid: int | None = None
+        self._fd = -1
         try:
-            if not select.select([fd], [], [], END_S)[0]:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)  # it has let go of everything
-                select.select([fd], [], [], END_S)
-        finally:
-            os.close(fd)
+            with open(lock, encoding="ascii") as file:
+                pid = int(file.read())
+            self._fd = os.pidfd_open(pid)
+            if _has_open(pid, os.stat(lock)):
+                self.pid = pid
+        except (OSError, ValueError, OverflowError):
+            return
+
+    def keeper(self) -> str | None:
+        """Who starts another one when it ends; its environment tells where it cannot."""
+        try:
+            with open(f"/proc/{self.pid}/environ", "rb") as file:
+                names = {item.partition(b"=")[0].decode(errors="replace") for item in file.read().split(b"\0")}
+        except OSError:
+            return None
+        keepers = {BOOT_FD_VAR: "boot", "NOTIFY_SOCKET": "systemd"}
+        return next((keeper for name, keeper in keepers.items() if name in names), None)
+
+    def wait_for_end(self) -> None:
+        """Wait until it has ended. One that lingers is killed: it has let go of everything."""
+        if not self._has_ended(END_S):
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self.pid is not None:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+            self._has_ended(END_S)
+
+    def let_go(self) -> None:
+        """Close the descriptor by which it is held."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        return self.pid is None or bool(select.select([self._fd], [], [], timeout_s)[0])
 
 
-def _kill_holder() -> int | None:
-    """Kill the daemon that holds the lock, if it is one."""
-    try:
-        with open(os.path.join(runtime_dir(), LOCK_NAME), encoding="ascii") as file:
-            pid = int(file.read())
-        fd = os.pidfd_open(pid)
-    except (OSError, ValueError):
-        return None
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if b"infer_dev\0daemon" not in file.read():
-                return None
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-        select.select([fd], [], [], END_S)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return pid
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Whether a process has this file open."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), file):
+                return True
+    return False
 
 
 def _comes(old: int | None) -> bool:

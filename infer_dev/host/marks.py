@@ -7,6 +7,7 @@ They stand in the environment that every instance is started with and that its d
 import os
 from dataclasses import dataclass
 
+from infer_dev.host.procstat import users_of
 from infer_dev.settings import (
     DIGEST_MARK_VAR,
     INSTANCE_MARK_VAR,
@@ -81,6 +82,18 @@ def find_marked(runtime: str) -> dict[str, list[int]]:
         if needle in environ and (mark := _parse(environ)) and mark.runtime == runtime and _is_in_our_namespace(pid):
             found.setdefault(mark.instance, []).append(pid)
     return found
+
+
+def find_own(runtime: str) -> dict[str, list[int]]:
+    """As `find_marked`, but only processes of this user alone, marked with what can be an instance's name.
+
+    Anybody may start a process with any mark. Who goes on with a process, and starts it again when it ends, must do
+    so for his own only: root would else start what another user wants it to.
+    """
+    own = {os.getuid()}
+    named = {name: pids for name, pids in find_marked(runtime).items() if name and "/" not in name}
+    found = {name: [pid for pid in pids if set(users_of(pid)) == own] for name, pids in named.items()}
+    return {name: pids for name, pids in found.items() if pids}
 
 
 def _parse(environ: bytes) -> Mark | None:

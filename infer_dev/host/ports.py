@@ -8,19 +8,22 @@ import stat
 
 from infer_dev.plan.model import Endpoint
 
+HOSTS_PATH = "/etc/hosts"
+
 
 def is_free(endpoint: Endpoint) -> bool:
     """Whether a server could listen at `endpoint` now.
 
     Binds with SO_REUSEADDR as llama-server does, so that connections in TIME_WAIT don't count. An address that
-    is not of this host counts as free: the server's own message about it is the better one.
+    is not of this host counts as free, as does a name that is not in /etc/hosts: the server's own message about it is
+    the better one.
     """
     if endpoint.is_unix:
         return not _answers(endpoint.dial_host)
-    try:
-        family, address = _address(endpoint)
-    except (socket.gaierror, UnicodeError):
+    found = _address(endpoint)
+    if found is None:
         return True
+    family, address = found
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,15 +34,25 @@ def is_free(endpoint: Endpoint) -> bool:
     return True
 
 
-def _address(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:
-    """Family and address to bind; nobody is asked for what is an address already."""
-    host, port = endpoint.bind_host, endpoint.port
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError, UnicodeError):
-            socket.inet_pton(family, host)
-            return family, (host, port)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return found[0][0], (str(found[0][4][0]), port)
+def _address(endpoint: Endpoint) -> tuple[int, tuple[str, int]] | None:
+    """Family and address to bind; None for a name that only a name server knows: it may keep us waiting for long."""
+    host = endpoint.bind_host
+    for one in (host, *_listed(host)):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError, UnicodeError, ValueError):
+                socket.inet_pton(family, one)
+                return family, (one, endpoint.port)
+    return None
+
+
+def _listed(host: str) -> list[str]:
+    """The addresses that hosts(5) has for a name."""
+    try:
+        with open(HOSTS_PATH, encoding="utf-8", errors="replace") as file:
+            rows = [line.partition("#")[0].lower().split() for line in file]
+    except OSError:
+        return []
+    return [row[0] for row in rows if host.lower() in row[1:]]
 
 
 def taken(endpoint: Endpoint) -> str:

@@ -119,6 +119,7 @@ class Process:
         self.leaves_to_us = popen is not None and OFFSPRING.is_subreaper
         self._pidfd = pidfd
         self._popen = popen
+        self._mark = mark_of(pid) if popen is None else None
         self._closed = False
 
     @property
@@ -209,8 +210,11 @@ class Process:
             self._popen.returncode = 0  # else Popen warns of a child still running when it is collected
 
     def _is_marked_member(self, pid: int) -> bool:
-        """Whether `pid` is of this group and of an instance: a group's number may belong to strangers by now."""
-        return pid != self.pid and is_in_group(pid, self.pid) and mark_of(pid) is not None
+        """Whether `pid` is of this group and of the same instance: a group's number may belong to others by now."""
+        if pid == self.pid or self._mark is None or not is_in_group(pid, self.pid):
+            return False
+        mark = mark_of(pid)
+        return mark is not None and (mark.instance, mark.runtime) == (self._mark.instance, self._mark.runtime)
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, output_fd: int) -> Process:
@@ -247,7 +251,7 @@ def adopt(pid: int, started: int) -> Process | None:
     """
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except (OSError, OverflowError):
         return None
     process = Process(pid, pidfd, started=started)
     # Looked at after the pidfd was opened: both are of one process.

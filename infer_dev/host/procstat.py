@@ -63,5 +63,20 @@ def _state_of_threads(pid: int) -> str:
 
 
 def is_ended(pid: int) -> bool:
-    """Whether the process is gone, or waits to be reaped."""
-    return state_of(pid) in ("", "Z", "X")
+    """Whether the process is gone, or waits to be reaped. One that lost its first thread alone lives, shown as Z."""
+    fields = stat_fields(pid)
+    return not fields or (fields[0] in ("Z", "X") and int(fields[17]) <= 1)
+
+
+def users_of(pid: int) -> list[int]:
+    """The user ids a process has: real, effective, saved, for files (proc_pid_status(5)); [] if it is gone.
+
+    The owner of /proc/PID tells less: a program that changes the user (setuid) shows as that user's there.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            text = file.read()
+    except OSError:
+        return []
+    _, _, rest = text.partition(b"\nUid:")
+    return [int(one) for one in rest.partition(b"\n")[0].split()]

@@ -10,10 +10,13 @@ import time
 from hashlib import sha256
 
 from infer_dev.errors import UnavailableError
+from infer_dev.host.procstat import users_of
+from infer_dev.host.sockets import End, holds
 from infer_dev.settings import LOCK_NAME, RUNTIME_DIR_VAR
 
 PATIENCE_S = 1.0
 RETRY_S = 0.01
+_INODE, _PATH = 6, slice(7, None)  # columns of /proc/net/unix
 _HINT = f"set {RUNTIME_DIR_VAR} to a folder of your own"
 
 
@@ -76,9 +79,11 @@ class Lock:
         if self._fd is None or _inode_at(self._path) == os.fstat(self._fd).st_ino:
             return False
         make_runtime_dir(self._runtime)
-        old, self._fd = self._fd, None
-        os.close(old)
-        return self._lock_file()
+        old = self._fd
+        if not self._lock_file():
+            return False
+        os.close(old)  # not before: where no new one can be made, the next look tries again
+        return True
 
     def release(self) -> None:
         """Remove the lock file, then let go of it: who waits for it sees a new file or none."""
@@ -93,17 +98,17 @@ class Lock:
             self._name = None
 
     def _try(self) -> bool:
-        name = socket.socket(socket.AF_UNIX)
-        try:
-            name.bind(_abstract_name(self._runtime))
-        except OSError as err:
-            name.close()
-            if err.errno != errno.EADDRINUSE:
-                raise
+        wanted = abstract_name(self._runtime)
+        name = _bound(wanted)
+        if name is None and _is_held_by_this_user(wanted):
             return False
+        name = name or _bound(wanted)  # who held it may have ended meanwhile
         if not self._lock_file():
-            name.close()
+            if name is not None:
+                name.close()
             return False
+        if name is None:
+            _tell_of_squatter(self._runtime)
         self._name = name
         return True
 
@@ -134,13 +139,52 @@ class Lock:
         return True
 
 
-def _abstract_name(runtime: str) -> bytes:
+def abstract_name(runtime: str) -> bytes:
     """A name that is another for another folder, and for another container that shares our network."""
     parts = [os.path.realpath(runtime)]
     for kind in ("pid", "mnt"):
         with contextlib.suppress(OSError):
             parts.append(os.readlink(f"/proc/self/ns/{kind}"))
     return b"\0infer-dev-" + sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:32].encode()
+
+
+def _bound(name: bytes) -> socket.socket | None:
+    """A socket with this name, or None if another has it."""
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.bind(name)
+    except OSError as err:
+        found.close()
+        if err.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return found
+
+
+def _is_held_by_this_user(name: bytes) -> bool:
+    """Whether a process of this user has the socket of this name; true as well where it cannot be told.
+
+    Anybody may take any abstract name, and thereby must not keep our daemon from its own folder.
+    """
+    try:
+        with open("/proc/net/unix", "rb") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return True
+    shown = b"@" + name[1:]
+    ends = [End(inode=int(row[_INODE])) for row in rows if row[_PATH] == [shown]]
+    own = os.getuid()
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    # The real user counts: a setuid program is its caller's.
+    return any(own in users_of(pid)[:1] and any(holds(pid, end) for end in ends) for pid in pids)
+
+
+def _tell_of_squatter(runtime: str) -> None:
+    import logging  # noqa: PLC0415 - the daemon alone comes here
+
+    logging.getLogger(__name__).warning(
+        "another user holds the abstract socket name of %s: the lock file alone keeps a second daemon away", runtime
+    )
 
 
 def _inode_at(path: str) -> int | None:

@@ -10,6 +10,7 @@ from infer_dev.host.process import OFFSPRING, Process, is_in_group, signal_each
 from infer_dev.host.procstat import is_ended
 
 POLL_S = 0.02
+LONGEST_POLL_S = 1.0
 GRACE_S = 2.0
 FREEZE_ROUNDS = 50
 
@@ -72,8 +73,11 @@ async def sweep(
     deadline = loop.time() + grace_s
     asked: set[int] = set()
     first = True
+    pause_s = POLL_S
     while True:
         late = loop.time() >= deadline
+        if late:  # what SIGKILL does not end may last: looking for it must cost ever less
+            pause_s = min(LONGEST_POLL_S, 1.5 * pause_s)
         try:
             left = await left_by.pids()
             if left and late:
@@ -83,7 +87,7 @@ async def sweep(
                 process.kill()
             if late:
                 return
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(pause_s)
             continue
         if not left:
             return
@@ -95,7 +99,7 @@ async def sweep(
             asked.update(news)
             left_by.signal(news, signal.SIGTERM)
             left_by.signal(news, signal.SIGCONT)
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(pause_s)
 
 
 def _has_orphans() -> bool:

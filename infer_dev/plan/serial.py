@@ -1,7 +1,8 @@
 """Plans as JSON and back, to hand them from one process to another. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from math import isfinite
 from typing import Any
 
 from infer_dev.plan.model import Command, Endpoint, Plan, Policy, Spec, Topic
@@ -41,9 +42,13 @@ def _fields_of(one: Spec | Command | Endpoint | Policy) -> dict[str, Any]:  # An
 
 
 def spec_from_json(document: Mapping[str, Any]) -> Spec:  # Any: a JSON document
-    """One spec of such a document."""
+    """One spec of such a document.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is none; whoever went by it would fail later.
+    """
     command = document["command"]
-    return Spec(
+    spec = Spec(
         **{
             **document,
             "command": Command(**{**command, "argv": tuple(command["argv"])}),
@@ -52,3 +57,46 @@ def spec_from_json(document: Mapping[str, Any]) -> Spec:  # Any: a JSON document
             "start_after": tuple(document["start_after"]),
         }
     )
+    for one in (spec, spec.command, spec.endpoint, spec.policy):
+        _refuse_other_types(one)
+    if not spec.name or "/" in spec.name:  # it becomes the name of a file
+        raise ValueError(f"name: cannot be {spec.name!r}")
+    return spec
+
+
+def _refuse_other_types(one: Spec | Command | Endpoint | Policy) -> None:
+    for field in fields(one):
+        check = _CHECKS.get(field.type)
+        if check is not None and not check(getattr(one, field.name)):
+            raise TypeError(f"{field.name}: cannot be {getattr(one, field.name)!r}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+def _is_environment(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
+
+
+_CHECKS: dict[object, Callable[[object], bool]] = {
+    str: _is_text,
+    str | None: lambda value: value is None or _is_text(value),
+    bool: lambda value: isinstance(value, bool),
+    int: _is_count,
+    float: _is_number,
+    tuple[str, ...]: _are_texts,
+    Mapping[str, str]: _is_environment,
+}

@@ -35,17 +35,6 @@ async def follow_up(
         log_start: byte offset in its log at which it began to write.
         others: told how it ended if it left something that has to be waited for: processes, GPU memory.
     """
-    try:
-        return await _follow_up(process, spec, around, log_start, others)
-    except Exception:  # owner: its instance; what cannot be followed up has ended all the same
-        log.exception("instance=%s: the end of pid %d could not be followed up", spec.name, process.pid)
-        process.let_go()
-        return Exited(Failure(cause=Cause.UNKNOWN, detail="internal error: see the daemon's log"), clean=False)
-
-
-async def _follow_up(
-    process: Process, spec: Spec, around: Surroundings, log_start: int, others: Callable[[Exited], None]
-) -> Exited:
     driver, gpus = around.gpu_driver, spec.gpus
     told: list[Exited] = []
 
@@ -53,15 +42,15 @@ async def _follow_up(
         told.append(_explained(process.peek(), spec, around, log_start))
         others(told[0])
 
-    if driver is not None and gpus != ():
-        tell()
-        await sweep(process, spec.name, around.scan)
-        try:
+    try:
+        if driver is not None and gpus != ():
+            tell()
+            await sweep(process, spec.name, around.scan)
             await asyncio.to_thread(gpu.wait_until_released, driver, gpus, [process.pid])
-        except RuntimeError as err:  # no thread to be had
-            log.warning("instance=%s: cannot see whether its GPU is free again: %s", spec.name, err)
-    else:
-        await sweep(process, spec.name, around.scan, tell)
+        else:
+            await sweep(process, spec.name, around.scan, tell)
+    except Exception:  # owner: its instance; it has ended all the same, and must not end the others
+        log.exception("instance=%s: what it left could not be seen to", spec.name)
     ended = process.reap()
     if not ended.is_known:
         code = await around.orphans.take(process.pid, process.start_time)

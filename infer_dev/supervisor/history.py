@@ -87,8 +87,8 @@ class Journal:
                 return
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
-                os.write(fd, b"\n" + line if self._torn else line)
-                self._torn = False
+                whole = b"\n" + line if self._torn else line
+                self._torn = os.write(fd, whole) < len(whole)  # on a full disk
             finally:
                 os.close(fd)
         except OSError as err:

@@ -199,6 +199,7 @@ class Instance:
 
     def _take_on(self, spec: Spec) -> None:
         self.spec = spec
+        self._around.gate.renew(spec)
         rest = State.STOPPED if spec.enabled else State.DISABLED
         at_rest = self._life.state in (State.STOPPED, State.DISABLED)
         self._forget_digest()

@@ -85,6 +85,12 @@ class Gate:
         """Whom an instance waits for now."""
         return self._waiting[name][2] if name in self._waiting else ()
 
+    def renew(self, spec: Spec) -> None:
+        """If it waits, it does so as this spec says from the next look on."""
+        if spec.name in self._waiting:
+            _, go, found = self._waiting[spec.name]
+            self._waiting[spec.name] = (spec, go, found)
+
     def leave(self, name: str) -> None:
         """It has its process, or wants none any more."""
         self._waiting.pop(name, None)

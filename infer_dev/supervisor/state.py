@@ -85,9 +85,14 @@ class StateStore:
         self._folder = os.path.join(runtime, INSTANCES_NAME)
         self._sources = os.path.join(runtime, SOURCES_NAME)
         self.life_id = life_id
-        self._failing = False
+        self._unsaved: set[str] = set()
         self._written: dict[str, str] = {}
         self._specs: dict[str, tuple[Spec, str]] = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something could not be written: a successor would go by what stands there, which is past."""
+        return bool(self._unsaved)
 
     def save(self, spec: Spec, life: Life, process: ProcessRecord | None, *, now: float, digest: str = "") -> None:
         """Save an instance, unless what is saved already says the same."""
@@ -105,11 +110,14 @@ class StateStore:
         """Forget an instance."""
         self._written.pop(name, None)
         self._specs.pop(name, None)
-        _remove(os.path.join(self._folder, name + SUFFIX))
+        path = os.path.join(self._folder, name + SUFFIX)
+        self._unsaved.discard(path)
+        _remove(path)
 
     def save_sources(self, sources: Mapping[str, Source], order: Iterable[str]) -> None:
         """Save which files are up, and in which order the instances are shown."""
         if not sources:
+            self._unsaved.discard(self._sources)
             _remove(self._sources)
             with contextlib.suppress(OSError):  # damaged ones stay for people to look at
                 os.rmdir(self._folder)
@@ -144,15 +152,10 @@ class StateStore:
         ordered = sorted(records, key=lambda name: order.index(name) if name in order else len(order))
         return Saved(records={name: records[name] for name in ordered}, sources=sources)
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether the last one could not be written."""
-        return self._failing
-
     def forget_written(self) -> None:
         """Take nothing for written any more: somebody removed it."""
         self._written.clear()
-        self._failing = False
+        self._unsaved.clear()
 
     def _paths(self) -> list[str]:
         try:
@@ -201,11 +204,11 @@ class StateStore:
                 os.close(fd)
             os.rename(new, path)
         except OSError as err:
-            if not self._failing:
+            if not self._unsaved:
                 log.error("cannot save the state to %s: %s; a new daemon will have to search", path, err.strerror)  # noqa: TRY400 - the message tells all
-            self._failing = True
+            self._unsaved.add(path)
             return False
-        self._failing = False
+        self._unsaved.discard(path)
         return True
 
 

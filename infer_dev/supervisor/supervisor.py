@@ -84,7 +84,7 @@ class Supervisor:
     async def _end_all(self) -> None:
         try:
             await self._end(self._instances.values())
-        except TimedOutError as err:
+        except (TimedOutError, InstanceError) as err:
             log.error("%s; the daemon leaves all the same", err.message)  # noqa: TRY400 - ours, no trace
         for name in list(self._instances):
             self._drop(name)
@@ -260,7 +260,7 @@ class Supervisor:
         ]
 
     def save_all(self) -> None:
-        """Save everything anew: somebody removed what was saved."""
+        """Save everything that is not: somebody removed it, or the disk was full."""
         for instance in self._instances.values():
             instance.save()
         self._save_sources()
@@ -373,6 +373,7 @@ class Supervisor:
 
         Raises:
             TimedOutError: one does not end, though it was killed.
+            InstanceError: somebody has started one again.
         """
         ending = list(instances)
         await self._tell_all(ending, Stop())

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from infer_dev.errors import InferDevError
-from infer_dev.host.marks import find_marked
+from infer_dev.host.marks import find_own
 from infer_dev.plan.model import Plan, Source, Spec
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.resume import Finding, findings, source_of_process
@@ -24,7 +24,7 @@ def take_over(around: Surroundings, sources: dict[str, Source], read: Callable[[
     saved = around.store.load()
     sources.update(saved.sources)
     instances = []
-    for found in findings(saved, find_marked(around.runtime), now=around.clock(), codes=around.orphans.codes):
+    for found in findings(saved, find_own(around.runtime), now=around.clock(), codes=around.orphans.codes):
         spec = _spec_of(found, sources, read)
         if spec.source not in sources and found.past.running:
             sources[spec.source] = source_of_process(found.past.running.process.pid, spec.source)

@@ -507,3 +507,23 @@ def test_up_goes_on_waiting_while_another_daemon_takes_over(
     assert any(json.loads(line)["new"] == "ready" for line in iter(following.stdout.readline, ""))
     following.terminate()
     following.communicate(timeout=10)
+
+
+def test_stop_that_could_not_be_saved_is_saved_later(
+    cli: Cli, stand_ins: Callable[..., Path], free_port: FREE_PORT
+) -> None:
+    """Or the next daemon would go by what was saved before, and start it again."""
+    path = stand_ins(f"""
+        [instance.a.server]
+        port = {free_port()}
+    """)
+    assert cli("up", path).returncode == 0
+    saved = cli.runtime / "instances" / "a.json"
+    blocked = cli.runtime / "instances" / "a.json.new"
+    blocked.mkdir()
+    assert cli("stop", "a").returncode == 0
+    blocked.rmdir()
+    eventually(lambda: json.loads(saved.read_text())["state"][0]["state"] == "stopped")
+    kill_daemon(cli)
+    assert cli("daemon", "--replace").returncode == 0
+    assert cli.status()["a"]["state"] == "stopped"

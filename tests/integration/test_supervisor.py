@@ -77,7 +77,7 @@ class Rack:
 
 
 @asynccontextmanager
-async def running_rack(folder: Path, port: FREE_PORT) -> AsyncIterator[Rack]:
+async def running_rack(folder: Path, port: FREE_PORT, *, gpu_driver: gpu.Driver | None = None) -> AsyncIterator[Rack]:
     around = Surroundings(
         environ=dict(os.environ) | {"LLAMA_ARG_CTX_SIZE": "7", "LLAMA_API_KEY": "s3cret"},
         runtime=str(folder),
@@ -86,6 +86,7 @@ async def running_rack(folder: Path, port: FREE_PORT) -> AsyncIterator[Rack]:
         store=StateStore(str(folder), life_id()),
         gate=Gate(gpu.are_present),
         scan=MarkScan(str(folder)),
+        gpu_driver=gpu_driver,
         probe_interval_s=0.05,
     )
     supervisor = Supervisor(around)
@@ -304,6 +305,69 @@ async def test_stop_kills_a_child_that_ignores_sigterm(rack: Rack) -> None:
     await rack.supervisor.stop(["a"])
     assert rack.one("a").state == "stopped"
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_stop_tells_that_somebody_started_it_again(rack: Rack) -> None:
+    await rack.up(f"""
+        [instance.a.control]
+        stop_timeout_s = 0.5
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--ignore-sigterm"]
+    """)
+    await rack.reaches("a", "ready")
+    stopping = asyncio.create_task(rack.supervisor.stop(["a"]))
+    await rack.reaches("a", "stopping")
+    await rack.supervisor.start(["a"])
+    with pytest.raises(InstanceError, match="cannot stop a: it was started again meanwhile"):
+        await stopping
+    await rack.reaches("a", "ready")
+
+
+async def test_start_after_that_is_taken_out_of_the_file_holds_nobody_any_more(rack: Rack) -> None:
+    instances = f"""
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--hang"]
+        [instance.b.server]
+        port = {rack.port()}
+    """
+    await rack.up(f"""{instances}
+        [instance.b.control]
+        start_after = ["a"]
+    """)
+    assert rack.one("b").note == "waits for a"
+    rack.write(instances)
+    await rack.supervisor.reload()
+    await rack.reaches("b", "ready")
+    assert rack.one("a").state == "starting"
+
+
+class BrokenDriver:
+    """A GPU driver whose library cannot be imported."""
+
+    def use(self, gpu: str) -> gpu.Use:
+        raise ModuleNotFoundError(gpu)
+
+    def all(self) -> tuple[str, ...]:
+        raise ModuleNotFoundError
+
+
+async def test_driver_that_fails_in_an_unknown_way_ends_nobody(tmp_path: Path, free_port: FREE_PORT) -> None:
+    async with running_rack(tmp_path, free_port, gpu_driver=BrokenDriver()) as rack:
+        await rack.up(f"""
+            [instance.a.server]
+            port = {free_port()}
+            [instance.b.server]
+            port = {free_port()}
+        """)
+        other = await rack.reaches("b", "ready")
+        old = (await rack.reaches("a", "ready")).pid
+        assert old is not None
+        os.kill(old, signal.SIGKILL)
+        await rack.reaches("a", "stopping")
+        assert (await rack.reaches("a", "ready")).pid != old
+        assert rack.one("b").pid == other.pid
 
 
 async def test_stop_ends_the_whole_group(rack: Rack) -> None:

@@ -22,3 +22,33 @@ def test_plan_comes_back_equal(path) -> None:
 def test_document_that_is_no_plan_is_refused(document) -> None:
     with pytest.raises(ValueError, match="not a plan of this version"):
         plan_from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("name",), 7),
+        (("name",), "../../x"),
+        (("name",), "\0"),
+        (("gpu_ids",), 0.5),
+        (("source",), ["x"]),
+        (("enabled",), 1),
+        (("command", "argv"), [1.5]),
+        (("command", "env"), {"A": 1}),
+        (("command", "log_file"), None),
+        (("endpoint", "port"), "80"),
+        (("policy", "stop_timeout_s"), "15"),
+        (("policy", "drain_timeout_s"), float("nan")),
+        (("policy", "max_restarts"), True),
+    ],
+)
+def test_value_of_another_type_is_refused(place, value) -> None:
+    """The daemon would fail over it later, and so would each daemon that finds it saved."""
+    document = json.loads(json.dumps(plan_to_json(build_plan(load(str(EXAMPLES[0])), "/opt/bin/llama-server", {}))))
+    *path, last = place
+    at = document["specs"][0]
+    for key in path:
+        at = at[key]
+    at[last] = value
+    with pytest.raises(ValueError, match=f"not a plan of this version: {last}: cannot be"):
+        plan_from_json(document)

@@ -2,6 +2,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from infer_dev.host import ports
 from infer_dev.plan.model import Endpoint
 
@@ -31,6 +33,21 @@ def test_address_that_is_not_ours_is_left_to_the_server() -> None:
     assert ports.is_free(tcp(1, "no.such.host.invalid"))
     assert ports.is_free(tcp(1, "a..b"))
     assert ports.is_free(tcp(18000, "192.0.2.1"))
+
+
+def test_name_is_looked_up_without_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not answer would stop the event loop for as long as the resolver's patience lasts."""
+
+    def ask(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert not ports.is_free(tcp(port, "LocalHost"))
+        assert ports.is_free(tcp(port, "no.such.host.invalid"))
 
 
 def test_unix_socket_is_taken_while_somebody_listens(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from infer_dev.host import process
+from infer_dev.host.process import adopt
+from infer_dev.host.procstat import is_ended, start_time, state_of
 from infer_dev.host.sweep import MarkScan, sweep
+from tests.conftest import eventually
 
 
 async def ended(child: process.Process) -> None:
@@ -99,3 +103,16 @@ async def test_start_time_survives_a_name_with_parentheses(tmp_path: Path) -> No
     child.kill()
     await ended(child)
     child.reap()
+
+
+def test_process_that_lost_its_first_thread_lives() -> None:
+    code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
+    with subprocess.Popen([sys.executable, "-c", f"{code}; ctypes.CDLL(None).pthread_exit(None)"]) as one:
+        try:
+            eventually(lambda: state_of(one.pid) == "Z")
+            assert not is_ended(one.pid)
+            adopted = adopt(one.pid, start_time(one.pid) or 0)
+            assert adopted is not None
+            adopted.let_go()
+        finally:
+            one.kill()

@@ -69,3 +69,17 @@ def test_runtime_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tm
     assert runtime_dir({"XDG_RUNTIME_DIR": "/run/user/7"}) == "/run/user/7/infer-dev"
     assert runtime_dir({}) == f"/tmp/infer-dev-{os.getuid()}"
     assert socket_path("/r") == "/r/control.sock"
+
+
+def test_lock_is_made_again_once_it_can_be(tmp_path: Path) -> None:
+    lock = Lock(str(tmp_path))
+    assert lock.acquire()
+    path = tmp_path / "daemon.lock"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        lock.heal()
+    path.rmdir()
+    assert lock.heal()
+    assert path.read_text() == f"{os.getpid()}\n"
+    lock.release()

@@ -167,6 +167,20 @@ def test_state_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytes
     assert store.load().records["a"].life.attempt == 2
 
 
+def test_store_tells_that_it_is_behind_until_all_is_written(store: StateStore, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        blocked = file_of(tmp_path, f"{name}.json").with_suffix(".new")
+        blocked.mkdir(parents=True)
+        store.save(replace(SPEC, name=name), LIFE, PROCESS, now=0.0)
+    assert store.is_behind
+    file_of(tmp_path, "a.json").with_suffix(".new").rmdir()
+    store.save(SPEC, LIFE, PROCESS, now=0.0)
+    assert store.is_behind
+    store.remove("b")
+    assert not store.is_behind
+    assert store.load().records["a"].life == LIFE
+
+
 def test_nothing_saved_is_nothing(store: StateStore) -> None:
     saved = store.load()
     assert (saved.records, saved.sources) == ({}, {})
