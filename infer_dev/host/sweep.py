@@ -71,8 +71,6 @@ async def sweep(
     left_by = _LeftBy(process, instance, scan)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_s
-    asked: set[int] = set()
-    first = True
     pause_s = POLL_S
     while True:
         late = loop.time() >= deadline
@@ -80,25 +78,18 @@ async def sweep(
             pause_s = min(LONGEST_POLL_S, 1.5 * pause_s)
         try:
             left = await left_by.pids()
-            if left and late:
+            if not left:
+                return
+            left_by.tell_once(found)
+            if late:
                 await left_by.kill()
+            else:
+                left_by.terminate(left)
         except OSError:  # no descriptor left to look with: end unseen what may be in the group
             if process is not None:
                 process.kill()
             if late:
                 return
-            await asyncio.sleep(pause_s)
-            continue
-        if not left:
-            return
-        if first:
-            found()
-            first = False
-        if not late:
-            news = [pid for pid in left if pid not in asked]
-            asked.update(news)
-            left_by.signal(news, signal.SIGTERM)
-            left_by.signal(news, signal.SIGCONT)
         await asyncio.sleep(pause_s)
 
 
@@ -117,6 +108,21 @@ class _LeftBy:
         self._process = process
         self._instance = instance
         self._scan = scan
+        self._asked: set[int] = set()
+        self._is_told = False
+
+    def tell_once(self, found: Callable[[], object]) -> None:
+        """Call `found` the first time."""
+        if not self._is_told:
+            self._is_told = True
+            found()
+
+    def terminate(self, pids: Iterable[int]) -> None:
+        """Ask those to end that have not been asked yet."""
+        news = [pid for pid in pids if pid not in self._asked]
+        self._asked.update(news)
+        self.signal(news, signal.SIGTERM)
+        self.signal(news, signal.SIGCONT)
 
     async def pids(self) -> list[int]:
         marked = await self._scan.pids(self._instance)

@@ -32,7 +32,7 @@ from infer_dev.supervisor.lifecycle import (
     transition,
 )
 from infer_dev.supervisor.order import Seat
-from infer_dev.supervisor.status import Running, Status, status_of
+from infer_dev.supervisor.status import Past, Running, Status, status_of
 from infer_dev.supervisor.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -48,23 +48,6 @@ class _Message:
     def acknowledge(self) -> None:
         if self.done is not None and not self.done.done():
             self.done.set_result(None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What an instance goes on with that a daemon before had.
-
-    Attributes:
-        life: its life, `due` in seconds of this daemon's clock.
-        running: its process, if it lives.
-        ended: how the process ended of which `life` tells, if it does not live; or there are others of its mark.
-        log_start: byte offset in the log at which the ended process began to write.
-    """
-
-    life: Life
-    running: Running | None = None
-    ended: Exit | None = None
-    log_start: int = 0
 
 
 class Instance:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from infer_dev.host.logparts import age_s, survey
 from infer_dev.host.rotation import Limits, Outcome, rotate
+from infer_dev.plan.model import Spec
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,18 @@ class LogDuty:
     rotate_s: float
     total_bytes: int
     has_writer: bool
+
+    @classmethod
+    def of(cls, spec: Spec, *, has_writer: bool) -> "LogDuty":
+        """What the file says of an instance's log."""
+        policy = spec.policy
+        return cls(
+            path=spec.command.log_file,
+            rotate_bytes=policy.log_rotate_bytes,
+            rotate_s=policy.log_rotate_s,
+            total_bytes=policy.log_total_bytes,
+            has_writer=has_writer,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -9,10 +9,9 @@ from infer_dev.host.process import Exit, Process, adopt, is_session_leader
 from infer_dev.host.procstat import start_time
 from infer_dev.plan.argv import ALIAS_FLAGS, endpoint_of, flag_value, model_of
 from infer_dev.plan.model import Command, Endpoint, Source, Spec
-from infer_dev.supervisor.instance import Past
 from infer_dev.supervisor.lifecycle import RUNNING, Life, State
 from infer_dev.supervisor.state import Record, Saved
-from infer_dev.supervisor.status import Running
+from infer_dev.supervisor.status import Past, Running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 
-from infer_dev.host.process import Process, rss_bytes
+from infer_dev.host.process import Exit, Process, rss_bytes
 from infer_dev.host.procstat import state_of
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.lifecycle import Life, State
@@ -81,6 +81,23 @@ class Running:
             log_start=self.log_start,
             spawn=self.spawn,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What an instance goes on with that a daemon before had.
+
+    Attributes:
+        life: its life, `due` in seconds of this daemon's clock.
+        running: its process, if it lives.
+        ended: how the process ended of which `life` tells, if it does not live; or there are others of its mark.
+        log_start: byte offset in the log at which the ended process began to write.
+    """
+
+    life: Life
+    running: Running | None = None
+    ended: Exit | None = None
+    log_start: int = 0
 
 
 def status_of(

@@ -84,7 +84,7 @@ class Supervisor:
     async def _end_all(self) -> None:
         try:
             await self._end(self._instances.values())
-        except (TimedOutError, InstanceError) as err:
+        except TimedOutError as err:
             log.error("%s; the daemon leaves all the same", err.message)  # noqa: TRY400 - ours, no trace
         for name in list(self._instances):
             self._drop(name)
@@ -248,16 +248,7 @@ class Supervisor:
 
     def log_duties(self) -> list[LogDuty]:
         """The logs to keep within their bounds."""
-        return [
-            LogDuty(
-                path=one.spec.command.log_file,
-                rotate_bytes=one.spec.policy.log_rotate_bytes,
-                rotate_s=one.spec.policy.log_rotate_s,
-                total_bytes=one.spec.policy.log_total_bytes,
-                has_writer=one.is_running,
-            )
-            for one in self._instances.values()
-        ]
+        return [LogDuty.of(one.spec, has_writer=one.is_running) for one in self._instances.values()]
 
     def save_all(self) -> None:
         """Save everything that is not: somebody removed it, or the disk was full."""
@@ -368,8 +359,6 @@ class Supervisor:
 
     async def _end(self, instances: Iterable[Instance]) -> tuple[str, ...]:
         """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
-
-        While requests are held up there are none of these.
 
         Raises:
             TimedOutError: one does not end, though it was killed.

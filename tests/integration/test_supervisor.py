@@ -307,23 +307,6 @@ async def test_stop_kills_a_child_that_ignores_sigterm(rack: Rack) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-async def test_stop_tells_that_somebody_started_it_again(rack: Rack) -> None:
-    await rack.up(f"""
-        [instance.a.control]
-        stop_timeout_s = 0.5
-        [instance.a.server]
-        port = {rack.port()}
-        extra_args = ["--ignore-sigterm"]
-    """)
-    await rack.reaches("a", "ready")
-    stopping = asyncio.create_task(rack.supervisor.stop(["a"]))
-    await rack.reaches("a", "stopping")
-    await rack.supervisor.start(["a"])
-    with pytest.raises(InstanceError, match="cannot stop a: it was started again meanwhile"):
-        await stopping
-    await rack.reaches("a", "ready")
-
-
 async def test_start_after_that_is_taken_out_of_the_file_holds_nobody_any_more(rack: Rack) -> None:
     instances = f"""
         [instance.a.server]

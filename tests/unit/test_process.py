@@ -9,7 +9,7 @@ import pytest
 
 from infer_dev.host import process
 from infer_dev.host.process import adopt
-from infer_dev.host.procstat import is_ended, start_time, state_of
+from infer_dev.host.procstat import is_ended, start_time, stat_fields
 from infer_dev.host.sweep import MarkScan, sweep
 from tests.conftest import eventually
 
@@ -109,7 +109,7 @@ def test_process_that_lost_its_first_thread_lives() -> None:
     code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
     with subprocess.Popen([sys.executable, "-c", f"{code}; ctypes.CDLL(None).pthread_exit(None)"]) as one:
         try:
-            eventually(lambda: state_of(one.pid) == "Z")
+            eventually(lambda: stat_fields(one.pid)[0] == "Z")
             assert not is_ended(one.pid)
             adopted = adopt(one.pid, start_time(one.pid) or 0)
             assert adopted is not None
