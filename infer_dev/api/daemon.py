@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +37,7 @@ BUSY = "busy"
 READY = "ready"
 WARM_UP_AFTER_S = 1.0
 BEAT_S = 1.0
+POOL_THREADS = 4  # for what blocks: copying logs, waiting for GPUs, importing
 
 
 def run_daemon(runtime: str, environ: Mapping[str, str], *, ready_fd: int | None = None) -> int:
@@ -85,6 +87,7 @@ class PlainFormatter(logging.Formatter):
 
 async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool"))
     pulse = Pulse(environ)
     orphans = OrphanStatuses(expected=pulse.has_link)
     for ended in pulse.exits():

@@ -333,7 +333,10 @@ class Instance:
             self._around.gate.leave(self.spec.name)
         if new.state is State.READY and self._running and self._running.ready_after_s is None:
             self._running = replace(self._running, ready_after_s=round(now - self._running.spawned_at, 3))
-        self._save_soon()
+        if new.state is State.STARTING and self._running:
+            self._save_soon()
+        elif not self._is_retired:
+            self.save()  # before it is told: what the history says has happened must not happen again
         if old.state is not new.state:
             self._tell(old, new, now)
         if (old.state, old.wanted) != (new.state, new.wanted):

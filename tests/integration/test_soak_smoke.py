@@ -66,11 +66,12 @@ def sample(**grown: int) -> Sample:
         "state_bytes",
     )
     values = dict.fromkeys((*names, "history_bytes", "log_bytes", "log_files"), 100)
-    return Sample(at_s=1.0, **(values | grown))
+    return Sample(at_s=1.0, **(values | {"threads": 5} | grown))
 
 
 def test_growth_is_told_by_its_name() -> None:
     assert growth([sample()] * 6) == []
+    assert growth([sample()] * 5 + [sample(threads=6)]) == ["6 threads, of which the pool may have 4"]
     assert growth([sample()] * 4 + [sample(fds=101)] * 2) == ["fds grew from 100 to 101"]
     assert growth([sample()] * 4 + [sample(anon_bytes=109, pss_bytes=500)] * 2) == []
     assert growth([sample()] * 4 + [sample(anon_bytes=112)] * 2) == ["anon_bytes grew from 100 to 112"]
