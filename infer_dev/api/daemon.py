@@ -118,6 +118,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             await control.open()
             log.info("infer-dev %s pid=%d listens on %s", __version__, os.getpid(), path)
             _notify(ready_fd, READY)
+            _become_subreaper()  # after that, so that nobody waits for it; before the first instance can be started
             pulse.ready()
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
@@ -144,8 +145,6 @@ async def _beat(
         around.clock()
         around.oom_kills.rose()
         try:
-            if not OFFSPRING.is_subreaper:
-                OFFSPRING.become_subreaper()  # not before anybody waits for us: it takes a moment
             OFFSPRING.orphans()
         except OSError as err:
             log.debug("cannot see the orphans: %s", err)
@@ -158,6 +157,14 @@ async def _beat(
             await control.heal()
         except (OSError, UnavailableError) as err:
             log.error("cannot make the runtime directory again: %s", err)  # noqa: TRY400 - the message tells all
+
+
+def _become_subreaper() -> None:
+    """What an instance leaves comes to this daemon: else it is looked for in all of /proc, which takes longer."""
+    try:
+        OFFSPRING.become_subreaper()
+    except OSError as err:
+        log.info("what instances leave is looked for in /proc: %s", err.strerror)
 
 
 async def _warm_up() -> None:
