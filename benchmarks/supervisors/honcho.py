@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.stage import BIN
+from benchmarks.stage import BIN, BenchmarkError
 from benchmarks.supervisors.peer import Peer, absent
 
 
@@ -46,10 +46,10 @@ class Honcho(Peer):
             self.process.wait()
 
     def start_command(self) -> Sequence[str]:
-        raise NotImplementedError
+        raise BenchmarkError("honcho has no daemon that a command could ask")
 
     def stop_command(self) -> Sequence[str]:
-        raise NotImplementedError
+        raise BenchmarkError("honcho has no daemon that a command could ask")
 
     def log_files(self, name: str) -> list[Path]:  # noqa: ARG002 - one for all
         return [self.folder / "supervisor.out"]

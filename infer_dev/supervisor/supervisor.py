@@ -97,7 +97,7 @@ class Supervisor:
             self._add(instance)
         if self._instances:
             self._save_sources()
-            adopted = [name for name, one in self._instances.items() if one.is_running]
+            adopted = [name for name, one in self._instances.items() if one.seat.has_process]
             log.info("adopted %s", ", ".join(adopted) or "nothing that runs")
 
     @property
@@ -150,7 +150,8 @@ class Supervisor:
             plan: what it says now, if the caller has read it already.
 
         Raises:
-            ConfigError, UnavailableError: nothing has been changed.
+            ConfigError, UnavailableError: nothing has been changed, unless the daemon was told to leave meanwhile.
+            TimedOutError: one that had to be stopped first does not end.
         """
         async with self._changing():
             return await self._reconcile(source, plan or self._read(source), start_resting=True)
@@ -362,7 +363,6 @@ class Supervisor:
 
         Raises:
             TimedOutError: one does not end, though it was killed.
-            InstanceError: somebody has started one again.
         """
         ending = list(instances)
         await self._tell_all(ending, Stop())
