@@ -42,7 +42,10 @@ def run(link: socket.socket, beats: int, note: object) -> None:
     sent, next_beat = 0, time.monotonic()
     while True:
         if sent < beats and time.monotonic() >= next_beat:
-            link.send(b"beat\n")
+            try:
+                link.send(b"beat\n")
+            except OSError:
+                os._exit(3)  # boot is gone, as below
             note("beat")
             sent, next_beat = sent + 1, time.monotonic() + BEAT_S
         if select.select([link], [], [], BEAT_S)[0]:
