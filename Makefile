@@ -19,7 +19,7 @@ demo: $(VENV)/.ready-demo ## set up all parts and serve two small models
 	@$(BIN)/python -m tests.parts.demo
 
 demo-stop: $(VENV)/.ready-demo ## stop what `make demo` started
-	@$(BIN)/infer-dev down model-configs/demo.toml
+	@$(BIN)/infer-dev down model-configs/demo-native.toml
 
 test: $(VENV)/.ready-dev ## run all tests; the core's coverage must not fall below 95 %
 	@$(BIN)/python -m tests.parts >/dev/null

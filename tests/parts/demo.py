@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = "model-configs/demo.toml"
+CONFIG = "model-configs/demo-native.toml"
 REQUEST_TIMEOUT_S = 30
 
 
