@@ -17,6 +17,10 @@ READY_FD_VAR = "INFER_DEV_READY_FD"
 # The descriptor of a daemon started by boot that is its end of their link (host/boot_link.py).
 BOOT_FD_VAR = "INFER_DEV_BOOT_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
+# The account as which the daemon and its instances run where infer-dev is called by root (host/account.py).
+USER_VAR = "INFER_DEV_USER"
+# The program that boot keeps running as sshd.
+SSHD_VAR = "INFER_DEV_SSHD"
 # How long boot gives the command, the daemon and its instances to end, seconds.
 STOP_GRACE_VAR = "INFER_DEV_STOP_GRACE_S"
 # Switches of what boot does by itself: install the bundle, start the instances.
@@ -56,20 +60,38 @@ BOOT_ERROR_NAME = "boot-error"
 BOOT_NOTE_NAME = "boot.pid"
 
 
+def other_user(environ: Mapping[str, str] = os.environ) -> str:
+    """The account that root is told to be (`$INFER_DEV_USER`); "" where there is nothing to change."""
+    user = environ.get(USER_VAR, "").strip()
+    return user if user not in ("", "root", "0") and os.geteuid() == 0 else ""
+
+
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:
     """The folder of the daemon's socket, lock and log.
 
     `$INFER_DEV_RUNTIME_DIR`, else `/run/infer-dev` if this user can write it (or make it), else
-    `$XDG_RUNTIME_DIR/infer-dev`, else `/tmp/infer-dev-UID`.
+    `$XDG_RUNTIME_DIR/infer-dev`, else `/tmp/infer-dev-UID`. Root finds that of `$INFER_DEV_USER`, if it is set.
     """
     if given := environ.get(RUNTIME_DIR_VAR):
         return os.path.abspath(given)
-    probe = SYSTEM_RUNTIME_DIR if os.path.isdir(SYSTEM_RUNTIME_DIR) else os.path.dirname(SYSTEM_RUNTIME_DIR)
-    if os.access(probe, os.W_OK | os.X_OK):
+    is_there, user = os.path.isdir(SYSTEM_RUNTIME_DIR), other_user(environ)
+    probe = SYSTEM_RUNTIME_DIR if is_there else os.path.dirname(SYSTEM_RUNTIME_DIR)
+    # It is the user's: root may lack the capability to write it, and still it is that one.
+    if (user and is_there) or os.access(probe, os.W_OK | os.X_OK):
         return SYSTEM_RUNTIME_DIR
-    if xdg := environ.get("XDG_RUNTIME_DIR"):
+    if not user and (xdg := environ.get("XDG_RUNTIME_DIR")):
         return os.path.join(xdg, "infer-dev")
-    return f"/tmp/infer-dev-{os.getuid()}"  # noqa: S108 - made with mode 0700 and its owner checked (host.runtime_dir)
+    uid = _uid_of(user) if user else os.getuid()
+    return f"/tmp/infer-dev-{uid}"  # noqa: S108 - made with mode 0700 and its owner checked (host.private_dir)
+
+
+def _uid_of(user: str) -> int:
+    import pwd  # noqa: PLC0415 - seldom needed
+
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:  # whoever needs the account tells that it is not there
+        return int(user) if user.isdecimal() else os.getuid()
 
 
 def socket_path(runtime: str) -> str:

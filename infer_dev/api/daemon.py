@@ -18,9 +18,10 @@ from infer_dev.api.routes import Routes
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
 from infer_dev.host.printable import printable, printable_line
+from infer_dev.host.private_dir import make_runtime_dir
 from infer_dev.host.process import OFFSPRING, life_id
 from infer_dev.host.pulse import Pulse
-from infer_dev.host.runtime_dir import Lock, make_runtime_dir
+from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
 from infer_dev.settings import HISTORY_NAME, socket_path
 from infer_dev.supervisor.clock import Clock

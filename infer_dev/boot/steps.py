@@ -140,7 +140,7 @@ class Steps:
         path = os.path.join(runtime, BOOT_ERROR_NAME)
         try:
             if self._failures:
-                from infer_dev.host.runtime_dir import make_runtime_dir  # noqa: PLC0415 - seldom needed
+                from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - seldom needed
 
                 make_runtime_dir(runtime)
                 with open(f"{path}.new", "w", encoding="utf-8") as file:

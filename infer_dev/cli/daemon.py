@@ -6,13 +6,17 @@ import gc
 import os
 import signal
 
-from infer_dev.settings import BOOT_FD_VAR, READY_FD_VAR, runtime_dir
+from infer_dev.settings import BOOT_FD_VAR, READY_FD_VAR, other_user, runtime_dir
 
 FIRST_OTHER_FD = 3
 
 
 def daemon(*, replace: bool = False) -> int:
     """Run until told to leave; or have the daemon that runs replaced by one of this version, and return."""
+    if other_user():
+        from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
+
+        go_on_as_account(with_runtime_dir=True)
     if replace:
         from infer_dev.cli.replace import replace_daemon  # noqa: PLC0415 - for this option only
 

@@ -6,11 +6,12 @@ import os
 import sys
 
 from infer_dev.errors import UnavailableError
-from infer_dev.settings import BOOT_NOTE_NAME, DAEMON_LOG_NAME, READY_FD_VAR, runtime_dir, socket_path
+from infer_dev.settings import BOOT_NOTE_NAME, DAEMON_LOG_NAME, READY_FD_VAR, other_user, runtime_dir, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from infer_dev.api.client import DaemonClient
+    from infer_dev.host.account import Account
 
 START_TIMEOUT_S = 30.0
 BOOT_TIMEOUT_S = 15.0
@@ -36,15 +37,17 @@ class Launch:
 
         Raises:
             UnavailableError: the runtime directory cannot be used.
+            ConfigError: there is no such account as root is told to be.
         """
         self._runtime = runtime_dir()
         self.is_needed = not (self._is_there() or (_boot_keeps(self._runtime) and _answers_soon(BOOT_TIMEOUT_S)))
         if self.is_needed:
-            from infer_dev.host.runtime_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
+            from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
 
-            make_runtime_dir(self._runtime)
+            account = _account()
+            make_runtime_dir(self._runtime, account)
             self._log = os.path.join(self._runtime, DAEMON_LOG_NAME)
-            self._pipe = _spawn_daemon(self._log)
+            self._pipe = _spawn_daemon(self._log, account)
 
     def _is_there(self) -> bool:
         return os.path.exists(socket_path(self._runtime)) and client().is_alive()
@@ -69,11 +72,30 @@ class Launch:
         raise UnavailableError(f"cannot start the daemon:\n{_end_of(self._log)}", hint=f"the whole log: {self._log}")
 
 
-def _spawn_daemon(log: str) -> int:
+def _account() -> Account | None:
+    """As whom the daemon will go on if root starts it (cli/account.py)."""
+    if not other_user():
+        return None
+    from infer_dev.host.account import account_of  # noqa: PLC0415 - for root only
+
+    return account_of(os.environ)
+
+
+def _open_log(log: str, account: Account | None) -> int:
+    if account is None:
+        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    from infer_dev.host.private_dir import open_log_of  # noqa: PLC0415 - for root only
+
+    return open_log_of(log, account)
+
+
+def _spawn_daemon(log: str, account: Account | None) -> int:
     """Start the daemon; returns the reading end of the pipe on which it says that it is ready."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
+    output = -1
     try:
+        output = _open_log(log, account)
         os.posix_spawn(
             sys.executable,
             # -P: a folder of the user's must not provide modules because it happens to be the current one
@@ -82,8 +104,8 @@ def _spawn_daemon(log: str) -> int:
             setsid=True,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
             ],
         )
     except OSError as err:
@@ -91,6 +113,8 @@ def _spawn_daemon(log: str) -> int:
         raise UnavailableError(f"cannot start the daemon: {log}: {err.strerror}") from err
     finally:
         os.close(writing)
+        if output >= 0:
+            os.close(output)
     return reading
 
 

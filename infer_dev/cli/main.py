@@ -10,6 +10,7 @@ import sys
 from infer_dev import __version__
 from infer_dev.cli.commands import COMMANDS, overview, run_command
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, InferDevError
+from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        _become_user_of_bundles(args)
         status = _dispatch(args)
         sys.stdout.flush()
     except InferDevError as err:
@@ -80,6 +82,14 @@ def _open_what_is_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
+def _become_user_of_bundles(args: list[str]) -> None:
+    """What is installed belongs to who runs it; and root in a container may not see which version is in use."""
+    if args[:1] == ["bundle"] and args[1:2] != ["create"] and other_user():
+        from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
+
+        go_on_as_account()
 
 
 def _dispatch(args: list[str]) -> int:

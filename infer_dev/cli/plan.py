@@ -9,6 +9,7 @@ import sys
 from infer_dev.cli.launch import client
 from infer_dev.cli.paths import config_path
 from infer_dev.errors import EXIT_OK
+from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def reload(config: str | None = None, *, wait: bool = True, timeout_s: float | N
 
     deadline = deadline_of(timeout_s)
     daemon = client()
+    if other_user():
+        from infer_dev.cli.account import give_log_folders  # noqa: PLC0415 - for root only
+
+        up = {str(one["source"]) for one in daemon.get("/status")["instances"]}
+        give_log_folders([config] if config else sorted(up))
     answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None})
     for path, result in answer["files"].items():
         changes = result["changes"]

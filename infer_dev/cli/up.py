@@ -8,6 +8,7 @@ import sys
 from infer_dev.cli.launch import Launch, client
 from infer_dev.cli.paths import config_path
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, InferDevError, UnavailableError
+from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
     from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
+    _prepare_logs(path)
     is_new, daemon = launch.wait(), client()
     try:
         result = daemon.post("/up", {**caller_request(path, os.environ), "plan": plan})
@@ -53,7 +55,17 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
     return status
 
 
-def _read_plan(path: str) -> dict[str, object]:
+def _prepare_logs(path: str) -> None:
+    if other_user():
+        from infer_dev.cli.account import give_log_folders  # noqa: PLC0415 - for root only
+
+        give_log_folders([path])
+
+
+def _read_plan(path: str) -> dict[str, object] | None:
+    """The plan of a file; None where that is the daemon's to read, because it is another user."""
+    if other_user():
+        return None
     import gc  # noqa: PLC0415 - only to start a daemon
 
     gc.disable()  # what is imported stays; to look for garbage in it takes an eighth of the time

@@ -1,46 +1,21 @@
-"""The runtime directory: made safely, locked by one daemon at a time."""
+"""The runtime directory, locked by one daemon at a time; private_dir makes it."""
 
 import contextlib
 import errno
 import fcntl
 import os
 import socket
-import stat
 import time
 from hashlib import sha256
 
-from infer_dev.errors import UnavailableError
+from infer_dev.host.private_dir import make_runtime_dir
 from infer_dev.host.procstat import users_of
 from infer_dev.host.sockets import End, holds
-from infer_dev.settings import LOCK_NAME, RUNTIME_DIR_VAR
+from infer_dev.settings import LOCK_NAME
 
 PATIENCE_S = 1.0
 RETRY_S = 0.01
 _INODE, _PATH = 6, slice(7, None)  # columns of /proc/net/unix
-_HINT = f"set {RUNTIME_DIR_VAR} to a folder of your own"
-
-
-def make_runtime_dir(path: str) -> None:
-    """Make `path` with mode 0700, or accept it if it is ours and nobody else can write it.
-
-    Raises:
-        UnavailableError: it cannot be made, or belongs to somebody else (in /tmp anybody could have made it).
-    """
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        found = os.lstat(path)
-    except OSError as err:
-        raise UnavailableError(f"cannot make the runtime directory {path}: {err.strerror}", hint=_HINT) from err
-    if not stat.S_ISDIR(found.st_mode):
-        raise UnavailableError(f"cannot use the runtime directory {path}: it is no folder", hint=_HINT)
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UnavailableError(f"cannot use the runtime directory {path}: this user cannot write it", hint=_HINT)
-    if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
-        raise UnavailableError(
-            f"cannot use the runtime directory {path}: others can write it (owner {found.st_uid}, "
-            f"mode {stat.S_IMODE(found.st_mode):o})",
-            hint=_HINT,
-        )
 
 
 class Lock:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from infer_dev.errors import UnavailableError
-from infer_dev.host.runtime_dir import Lock, make_runtime_dir
+from infer_dev.host.private_dir import make_runtime_dir
+from infer_dev.host.runtime_dir import Lock
 from infer_dev.settings import runtime_dir, socket_path
 
 
