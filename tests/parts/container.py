@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +135,7 @@ class Stack:
         return docker("compose", *args, env=self.environ | (env or {}), timeout_s=timeout_s)
 
     def run(
-        self, *command: str, options: tuple[str, ...] = (), passed: dict[str, str] | None = None, **env: str
+        self, *command: str, options: tuple[str, ...] = (), passed: Mapping[str, str] | None = None, **env: str
     ) -> Container:
         """`docker compose run -d --service-ports [-e PASSED…] stage-2 COMMAND`, with `env` in front of it."""
         name = f"{self.project}-{len(self.started)}"
