@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +71,11 @@ class Cli:
 
     runtime: Path
     env: dict[str, str]
+    before: Sequence[str] = ()  # words before the command
 
     def __call__(self, *args: str | Path, timeout_s: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "infer_dev", *map(str, args)],
+            [*self.before, sys.executable, "-m", "infer_dev", *map(str, args)],
             cwd=ROOT,
             env=self.env | env,
             capture_output=True,
@@ -87,7 +88,7 @@ class Cli:
     def start(self, *args: str | Path, **env: str) -> subprocess.Popen[str]:
         """The command in the background, its output piped."""
         return subprocess.Popen(
-            [sys.executable, "-m", "infer_dev", *map(str, args)],
+            [*self.before, sys.executable, "-m", "infer_dev", *map(str, args)],
             cwd=ROOT,
             env=self.env | env,
             stdout=subprocess.PIPE,

@@ -10,11 +10,13 @@ import time
 
 from infer_dev.boot.command import Command
 from infer_dev.boot.daemon import KeptDaemon
+from infer_dev.boot.failures import Failures
 from infer_dev.boot.limits import Limits, grace_of
 from infer_dev.boot.link import Link
 from infer_dev.boot.note import leave_note, take_note
 from infer_dev.boot.orphans import Leftovers, children, reap
 from infer_dev.boot.report import ended, info, warn
+from infer_dev.boot.service import KeptService, sshd_argv
 from infer_dev.boot.steps import Steps
 from infer_dev.host.subreaper import become_subreaper
 from infer_dev.settings import BOOT_FD_VAR
@@ -62,8 +64,10 @@ class Boot:
         self._limits = limits or Limits(grace_s=grace_of(environ))
         self._link = Link()
         self._command = Command(command, environ)
-        self._daemon = KeptDaemon(daemon_argv, environ, self._link, self._limits)
-        self._steps = Steps(program, environ)
+        self._failures = Failures(environ)
+        self._daemon = KeptDaemon(daemon_argv, environ, self._link, self._failures, self._limits)
+        self._sshd = KeptService("sshd", sshd_argv(environ), environ, self._failures, self._limits)
+        self._steps = Steps(program, environ, self._failures)
         self._leftovers = Leftovers()
         self._signals: list[int] = []
         self._is_childless = False
@@ -124,7 +128,7 @@ class Boot:
     def _sleep_s(self, now: float) -> float:
         if self._may_have_ended or self._signals:
             return 0.0
-        dues = [self._daemon.due, self._command.due, self._steps.due, self._deadline_due(now)]
+        dues = [self._daemon.due, self._command.due, self._sshd.due, self._steps.due, self._deadline_due(now)]
         if (longest_s := self._daemon.longest_sleep_s) is not None:
             dues.append(now + longest_s)
         return max(0.0, min((due for due in dues if due is not None), default=now + 3600) - now)
@@ -158,7 +162,7 @@ class Boot:
             return
         self._may_have_ended = self._is_childless = False
         self._command.wake_if_stopped()
-        known = (self._command.pid, self._daemon.pid, self._steps.pid)
+        known = (self._command.pid, self._daemon.pid, self._sshd.pid, self._steps.pid)
         ended_now = list(reap(known, most=REAPED_AT_ONCE))
         for one in ended_now:
             if one is None:
@@ -169,6 +173,8 @@ class Boot:
                     self._end(now, f"the command has ended ({ended(one.code)})")
             elif one.pid == self._daemon.pid:
                 self._daemon.ended(one.code, now)
+            elif one.pid == self._sshd.pid:
+                self._sshd.ended(one.code, now)
             elif one.pid == self._steps.pid:
                 self._steps.ended(one.code)
             else:
@@ -179,10 +185,12 @@ class Boot:
     def _tick(self, now: float) -> None:
         self._command.tick(now)
         self._daemon.tick(now)
+        self._sshd.tick(now)
         if self._deadline is not None:
             self._tick_end(now)
         else:
             self._steps.tick(now, daemon_answers=self._daemon.has_beaten or self._daemon.is_busy)
+        self._failures.record()
 
     def _end(self, now: float, why: str) -> None:
         """Begin to end everything, all at once; told a second time, end it quickly."""
@@ -195,13 +203,15 @@ class Boot:
             self._deadline = min(self._deadline, now + HURRY_S)
             self._sweep_by = now
             self._command.signal(signal.SIGKILL)
+            self._sshd.signal(signal.SIGKILL)
             self._steps.kill()
         self._steps.stop()
+        self._sshd.let_go()
         self._daemon.let_go()
 
     @property
     def _mains_are_gone(self) -> bool:
-        return self._command.pid is None and self._daemon.pid is None and self._steps.pid is None
+        return not any(main.pid for main in (self._command, self._daemon, self._sshd, self._steps))
 
     def _deadline_due(self, now: float) -> float | None:
         """When the end goes on, if it has begun."""
@@ -231,6 +241,7 @@ class Boot:
 
     def _kill_all(self) -> None:
         self._command.signal(signal.SIGKILL)
+        self._sshd.signal(signal.SIGKILL)
         self._steps.kill()
         self._daemon.signal(signal.SIGKILL)
         self._leftovers.kill()

@@ -9,7 +9,8 @@ import socket
 from infer_dev.boot.heartbeat import LONGEST_PIECE_S, Heartbeat
 from infer_dev.boot.report import ended, info, warn
 from infer_dev.boot.spawn import spawn
-from infer_dev.errors import EXIT_UNAVAILABLE
+from infer_dev.errors import EXIT_UNAVAILABLE, ConfigError
+from infer_dev.host.account import account_of
 from infer_dev.host.boot_words import BEAT, LEAVING
 from infer_dev.settings import BOOT_FD_VAR, runtime_dir, socket_path
 from infer_dev.supervisor.backoff import delay_s
@@ -18,8 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from infer_dev.boot.failures import Failures
     from infer_dev.boot.limits import Limits
     from infer_dev.boot.link import Link
+
+ACCOUNT = "the daemon's account"  # subjects of failures
+SIGNALS = "signals to the daemon"
 
 
 class KeptDaemon:
@@ -31,8 +36,11 @@ class KeptDaemon:
         is_busy: another daemon, not started by boot, runs instead.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], link: Link, limits: Limits) -> None:
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], link: Link, failures: Failures, limits: Limits
+    ) -> None:
         self._argv, self._environ, self._link, self._limits = argv, environ, link, limits
+        self._failures = failures
         self._control = socket_path(runtime_dir(environ))
         self.pid: int | None = None
         self.has_beaten = self.is_busy = False
@@ -63,7 +71,7 @@ class KeptDaemon:
         if self.pid is None:
             if not self._is_wanted or now < self._start_at:
                 return
-            if self.is_busy and _listens(self._control):
+            if (self.is_busy and _listens(self._control)) or not self._has_account():
                 self._again(now)
             else:
                 self._start(now)
@@ -125,9 +133,24 @@ class KeptDaemon:
 
     def signal(self, *numbers: int) -> None:
         """Signal it. Only boot reaps it, so while `pid` is set the number cannot be a stranger's."""
-        if self.pid is not None:
+        if self.pid is None:
+            return
+        try:
             for number in numbers:
                 os.kill(self.pid, number)
+        except PermissionError:
+            hint = "hint: give the container the capability KILL: the daemon is another user's"
+            self._failures.tell(SIGNALS, "cannot signal the daemon: it could not be ended, nor be replaced", hint)
+
+    def _has_account(self) -> bool:
+        """Whether there is the account that the daemon will go on as (cli/account.py)."""
+        try:
+            account_of(self._environ)
+        except ConfigError as err:
+            self._failures.tell(ACCOUNT, err.message, f"hint: {err.hint}")
+            return False
+        self._failures.clear(ACCOUNT)
+        return True
 
     def _start(self, now: float) -> None:
         self._started_at = now

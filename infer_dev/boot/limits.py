@@ -22,6 +22,7 @@ class Limits:
         dump_s: between the signal to dump its stacks and the end of a silent daemon.
         first_delay_s, longest_delay_s: before a daemon that keeps dying is started again.
         steady_s: after this long a daemon counts as sound, and its next death as the first.
+        settled_s: after this long a service counts as one that can run.
         sweep_s: what is left when the command and the daemon are gone gets this long between TERM and KILL.
     """
 
@@ -35,11 +36,12 @@ class Limits:
         first_delay_s: float = 0.1,
         longest_delay_s: float = 10.0,
         steady_s: float = 60.0,
+        settled_s: float = 5.0,
         sweep_s: float = 2.0,
     ) -> None:
         self.grace_s, self.silent_s, self.unwatched_s, self.dump_s = grace_s, silent_s, unwatched_s, dump_s
         self.first_delay_s, self.longest_delay_s = first_delay_s, longest_delay_s
-        self.steady_s, self.sweep_s = steady_s, sweep_s
+        self.steady_s, self.settled_s, self.sweep_s = steady_s, settled_s, sweep_s
 
 
 def grace_of(environ: Mapping[str, str]) -> float:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-from infer_dev.errors import InferDevError
+from infer_dev.errors import ConfigError, InferDevError
+from infer_dev.host.account import account_of
+from infer_dev.host.notes import leave, read, remove
+from infer_dev.host.private_dir import make_runtime_dir
 from infer_dev.host.procstat import start_time
 from infer_dev.settings import BOOT_NOTE_NAME, runtime_dir
 
@@ -14,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def leave_note(environ: Mapping[str, str]) -> None:
-    """Write it; without, `up` may start a daemon itself where boot would have."""
+    """Write it into the folder that the daemon will have; without, `up` may start one where boot would have."""
     runtime = runtime_dir(environ)
-    path = os.path.join(runtime, BOOT_NOTE_NAME)
     try:
-        os.makedirs(runtime, mode=0o700, exist_ok=True)
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()} {start_time(os.getpid())}\n")
-        os.replace(f"{path}.new", path)
+        account = account_of(environ)
+    except ConfigError:  # as the daemon's keeper tells
+        account = None
+    try:
+        make_runtime_dir(runtime, account)
+        leave(runtime, BOOT_NOTE_NAME, f"{os.getpid()} {start_time(os.getpid())}\n")
     except (OSError, InferDevError):
         return
 
@@ -29,7 +33,7 @@ def leave_note(environ: Mapping[str, str]) -> None:
 def take_note(environ: Mapping[str, str]) -> None:
     """Remove it."""
     try:
-        os.unlink(os.path.join(runtime_dir(environ), BOOT_NOTE_NAME))
+        remove(runtime_dir(environ), BOOT_NOTE_NAME)
     except OSError:
         return
 
@@ -37,8 +41,7 @@ def take_note(environ: Mapping[str, str]) -> None:
 def boot_lives(runtime: str) -> bool:
     """Whether the boot that left a note in `runtime` still runs."""
     try:
-        with open(os.path.join(runtime, BOOT_NOTE_NAME), encoding="ascii") as file:
-            pid, started = map(int, file.read().split())
-    except (OSError, ValueError):
+        pid, started = map(int, read(runtime, BOOT_NOTE_NAME).split())
+    except ValueError:
         return False
     return start_time(pid) == started

@@ -11,12 +11,13 @@ import signal
 from infer_dev.boot.orphans import signal_group
 from infer_dev.boot.report import ended, info, warn, write
 from infer_dev.boot.spawn import spawn
-from infer_dev.errors import InferDevError
-from infer_dev.settings import BOOT_ERROR_NAME, CONFIG_VAR, GET_PKG_ON_BOOT_VAR, ON_BOOT_VAR, runtime_dir
+from infer_dev.settings import CONFIG_VAR, GET_PKG_ON_BOOT_VAR, ON_BOOT_VAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from infer_dev.boot.failures import Failures
 
 INSTALL = ("bundle", "install")
 UP = ("up", "--no-wait")
@@ -33,30 +34,31 @@ class Steps:
         pid: of the one that runs.
     """
 
-    def __init__(self, program: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, program: Sequence[str], environ: Mapping[str, str], failures: Failures) -> None:
         """Read the switches; what is wrong with them is told.
 
         Args:
             program: how infer-dev is called.
             environ: the environment of boot and of the steps.
+            failures: where to tell what failed.
         """
-        self._program, self._environ = program, environ
+        self._program, self._environ, self._failures = program, environ, failures
         self.pid: int | None = None
-        self._failures: list[str] = []
         self._left: list[tuple[str, ...]] = []
         self._running: tuple[str, ...] = ()
         self._output = -1
         self._not_before = 0.0
         self._daemon_by: float | None = None
-        self._is_recorded = self._is_stopping = False
+        self._is_stopping = False
         if _is_on(GET_PKG_ON_BOOT_VAR, environ):
             self._left.append(INSTALL)
         if _is_on(ON_BOOT_VAR, environ):
             if environ.get(CONFIG_VAR):
                 self._left.append(UP)
             else:
-                self._fail(
-                    f"cannot start the instances: {ON_BOOT_VAR} is set, {CONFIG_VAR} is not; set it to a TOML file"
+                failures.tell(
+                    UP[0],
+                    f"cannot start the instances: {ON_BOOT_VAR} is set, {CONFIG_VAR} is not; set it to a TOML file",
                 )
 
     @property
@@ -68,10 +70,7 @@ class Steps:
 
     def tick(self, now: float, *, daemon_answers: bool) -> None:
         """Start the next step if its time has come."""
-        if not self._left:
-            self._record()
-            return
-        if self.pid is not None or now < self._not_before:
+        if not self._left or self.pid is not None or now < self._not_before:
             return
         if self._left[0] == UP and not daemon_answers:
             if self._daemon_by is None:
@@ -92,7 +91,7 @@ class Steps:
             command = " ".join(("infer-dev", *self._running))
             what = "install the llama.cpp bundle" if self._running == INSTALL else "start the instances"
             details = told.decode(errors="replace").rstrip()
-            self._fail(f"cannot {what}: `{command}`: {ended(code)}", details)
+            self._failures.tell(self._running[0], f"cannot {what}: `{command}`: {ended(code)}", details)
         else:
             info(f"{' '.join(self._running)}: done")
 
@@ -125,33 +124,6 @@ class Steps:
             self._daemon_by = None
             return
         self._running = self._left.pop(0)
-
-    def _fail(self, message: str, details: str = "") -> None:
-        warn(message)
-        self._failures.append(f"{message}\n{details}".rstrip() + "\n")
-        self._is_recorded = False
-
-    def _record(self) -> None:
-        """Leave the failures for the login banner, or remove those of the last time."""
-        if self._is_recorded or self.pid is not None:
-            return
-        self._is_recorded = True
-        runtime = runtime_dir(self._environ)
-        path = os.path.join(runtime, BOOT_ERROR_NAME)
-        try:
-            if self._failures:
-                from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - seldom needed
-
-                make_runtime_dir(runtime)
-                with open(f"{path}.new", "w", encoding="utf-8") as file:
-                    file.writelines(self._failures)
-                os.replace(f"{path}.new", path)
-            elif os.path.exists(path):
-                os.unlink(path)
-        except InferDevError as err:
-            warn(err.message)
-        except OSError as err:
-            warn(f"cannot write {path}: {err.strerror}")
 
 
 def _is_on(name: str, environ: Mapping[str, str]) -> bool:

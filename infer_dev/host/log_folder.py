@@ -1,8 +1,9 @@
 """A log folder that root makes for another account.
 
-Root does only what that account cannot do itself: it makes folders in folders that are root's alone. Where anybody
-else can write (the account too) a link may be planted at any moment, and root is not needed, or must not help. The
-file that names the folder may be the account's own, so none is made among what the system takes its programs from.
+Root does only what that account cannot do itself: it makes folders in folders that are root's alone, and gets there
+by folders and links that are root's. Where anybody else can write (the account too) a link may be planted at any
+moment, and root is not needed, or must not help. The file that names the folder may be the account's own, so none is
+made among what the system takes its programs from.
 """
 
 import contextlib
@@ -34,20 +35,19 @@ def make_log_folder(path: str, account: Account) -> bool:
         fd = _open("/", None, opened)
         parts = _parts(path)
         links = 0
-        while parts:
-            if not _is_of_root_alone(fd):
-                return False
+        while parts and _keeps_what_is_root_s(fd):
             part = parts.pop(0)
             try:
                 fd = _open(part, fd, opened)
             except FileNotFoundError:
                 where = os.readlink(f"/proc/self/fd/{fd}")
-                return not _is_of_the_system(where) and _make([part, *parts], fd, account, opened)
+                may = _is_of_root_alone(fd) and not _is_of_the_system(where)
+                return may and _make([part, *parts], fd, account, opened)
             except OSError:  # a link, or no folder
-                links += 1
                 target = os.readlink(part, dir_fd=fd)
-                if links > MOST_LINKS:
-                    raise
+                links += 1
+                if links > MOST_LINKS or os.lstat(part, dir_fd=fd).st_uid != 0:
+                    return False
                 parts = [*_parts(target), *parts]
                 if os.path.isabs(target):
                     fd = _open("/", None, opened)
@@ -75,7 +75,13 @@ def _open(name: str, within: int | None, opened: contextlib.ExitStack) -> int:
 
 def _is_of_root_alone(fd: int) -> bool:
     found = os.fstat(fd)
-    return found.st_uid == 0 and not stat.S_IMODE(found.st_mode) & OTHERS_WRITE
+    return found.st_uid == 0 and not found.st_mode & OTHERS_WRITE
+
+
+def _keeps_what_is_root_s(fd: int) -> bool:
+    """Whether nobody but root can put something else in the place of what is root's in it."""
+    found = os.fstat(fd)
+    return found.st_uid == 0 and (not found.st_mode & OTHERS_WRITE or bool(found.st_mode & stat.S_ISVTX))
 
 
 def _is_of_the_system(path: str) -> bool:

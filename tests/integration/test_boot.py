@@ -317,9 +317,9 @@ def test_failed_step_is_told_and_takes_nothing_away(boots: Boots, tmp_path: Path
     told = booted.runtime / "boot-error"
     eventually(told.exists)
     assert told.read_text() == (
-        "cannot install the llama.cpp bundle: `infer-dev bundle install`: exit status 1\ncannot open the archive\n"
+        "cannot install the llama.cpp bundle: `infer-dev bundle install`: exit status 1\n  cannot open the archive\n"
     )
-    assert "up --no-wait: done" in booted.output
+    eventually(lambda: "up --no-wait: done" in booted.output)
     assert booted.wrapper.poll() is None
     booted.signal(signal.SIGTERM)
     booted.wait()

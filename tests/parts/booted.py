@@ -30,6 +30,7 @@ class Booted:
         fake_daemon: Sequence[str] | None = None,
         env: dict[str, str] | None = None,
         terminal: int | None = None,
+        before: Sequence[str] = (),
     ) -> None:
         """Start it.
 
@@ -40,6 +41,7 @@ class Booted:
             parts: what differs from the usual, see boot_with.py.
             fake_daemon: arguments of fake_daemon.py, which then takes the daemon's place.
             env: more environment.
+            before: words before all others.
             terminal: a descriptor that becomes its controlling terminal, as in `docker run -t`.
         """
         self.runtime, self.notes, self._output = folder / "run", folder / "notes", folder / "output"
@@ -55,7 +57,7 @@ class Booted:
         session = ["setsid", "--ctty"] if terminal is not None else []
         with self._output.open("wb") as output:
             self.wrapper = subprocess.Popen(
-                [*WRAPPERS[how], *session, sys.executable, "-m", *module, *command],
+                [*before, *WRAPPERS[how], *session, sys.executable, "-m", *module, *command],
                 cwd=PARTS.parents[1],
                 env=self.env,
                 stdin=subprocess.DEVNULL if terminal is None else terminal,

@@ -1,14 +1,14 @@
 """A view of the file system in which any user can run this Python with this checkout.
 
 Tests run as root, often with a Python or a checkout below a folder that only root may enter (/root). In a mount
-namespace of its own that folder is covered by one that anybody may enter, with the same things in it. Where nothing is
-in the way there is no namespace.
+namespace of its own that folder is covered by one that anybody may enter, with the same things in it. Where nothing
+is in the way there is no namespace.
 """
 
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,13 +17,18 @@ HOLD = "set -e; {mounts}\necho ready; exec sleep infinity"
 
 
 @contextlib.contextmanager
-def reachable() -> Iterator[list[str]]:
-    """The words to put before a command, for as long as the context lasts."""
-    closed = _closed_folders()
-    if not closed:
+def reachable(over: Mapping[str, Path] | None = None) -> Iterator[list[str]]:
+    """The words to put before a command, for as long as the context lasts.
+
+    Args:
+        over: files and folders of the system, and what stands in their place.
+    """
+    mounts = [_mounts(folder, inside) for folder, inside in _closed_folders().items()]
+    mounts += [f'mount --bind "{instead}" "{path}"' for path, instead in (over or {}).items()]
+    if not mounts:
         yield []
         return
-    script = HOLD.format(mounts="\n".join(_mounts(folder, inside) for folder, inside in closed.items()))
+    script = HOLD.format(mounts="\n".join(mounts))
     with subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -38,7 +43,12 @@ def reachable() -> Iterator[list[str]]:
 
 def _closed_folders() -> dict[Path, list[Path]]:
     """Folders that others may not enter, the outermost of each path, with what has to be seen below."""
-    wanted = {ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(sys.executable).resolve().parent}
+    wanted = {
+        ROOT,
+        Path(sys.prefix).resolve(),
+        Path(sys.base_prefix).resolve(),
+        Path(sys.executable).resolve().parent,
+    }
     found: dict[Path, list[Path]] = {}
     for path in sorted(wanted):
         for folder in reversed(path.parents):
@@ -64,5 +74,3 @@ def _mounts(folder: Path, inside: list[Path]) -> str:
 def as_user(name: str) -> list[str]:
     """The words to put before a command that another user runs, with that user's groups and no capability."""
     return ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups", "--inh-caps=-all"]
-
-
