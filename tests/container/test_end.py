@@ -27,7 +27,7 @@ def test_status_of_the_command_is_the_container_s(stack: Stack, command: str, st
 
 
 def test_stop_ends_instances_in_order_though_the_command_ignores_term(serving: Stack) -> None:
-    box = serving.run("sh", "-c", IGNORES_TERM, passed=ON, INFER_DEV_STOP_GRACE_S="4")
+    box = serving.run("sh", "-c", IGNORES_TERM, passed=ON, env={"INFER_DEV_STOP_GRACE_S": "4"})
     box.wait_until_ready("alpha", "beta")
     ok(docker("stop", "-t", "50", box.name))
     assert box.inspect("{{.State.ExitCode}}") == "137"  # the command's: boot had to kill it; Docker had not

@@ -36,9 +36,12 @@ def test_instances_serve(serving: Stack, how: Sequence[str]) -> None:
 def test_bundle_goes_where_another_user_can_write(serving: Stack, archive: Path) -> None:
     shutil.rmtree(serving.folder / "workspace" / "llama-cpp")
     shutil.copy(archive, serving.folder / "packages")
-    pkg = ("-v", f"{serving.folder / 'packages'}:/packages:ro", "-e", "AUTO_INFER_LLAMA_CPP_GET_PKG_ON_BOOT=1")
-    pkg += ("-e", "AUTO_INFER_LLAMA_CPP_PKG_PATH=/packages/llama-cpp.tgz", "--user", "1234")
-    box = serving.plain("sleep", "infinity", options=(*ON, *mounts(serving), *pkg))
+    mounted = ("-v", f"{serving.folder / 'packages'}:/packages:ro")
+    switched_on = ("-e", "AUTO_INFER_LLAMA_CPP_GET_PKG_ON_BOOT=1")
+    named = ("-e", "AUTO_INFER_LLAMA_CPP_PKG_PATH=/packages/llama-cpp.tgz")
+    box = serving.plain(
+        "sleep", "infinity", options=(*ON, *mounts(serving), *mounted, *switched_on, *named, "--user", "1234")
+    )
     box.wait_until_ready("alpha")
     assert ok(box.exec("stat", "-Lc", "%u", "/soft/app/llama-cpp/bin/llama-server")) == "1234"
 

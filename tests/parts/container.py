@@ -130,22 +130,18 @@ class Stack:
         (self.folder / "configs" / name).write_text(text)
         return f"/model-configs/{name}"
 
-    def compose(self, *args: str, env: dict[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> Done:
+    def compose(self, *args: str, env: Mapping[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> Done:
         """`docker compose ARGS`, with `env` in front of it."""
-        return docker("compose", *args, env=self.environ | (env or {}), timeout_s=timeout_s)
+        return docker("compose", *args, env=self.environ | dict(env or {}), timeout_s=timeout_s)
 
     def run(
-        self, *command: str, options: tuple[str, ...] = (), passed: Mapping[str, str] | None = None, **env: str
+        self, *command: str, passed: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
     ) -> Container:
         """`docker compose run -d --service-ports [-e PASSED…] stage-2 COMMAND`, with `env` in front of it."""
         name = f"{self.project}-{len(self.started)}"
         flags = [word for item in (passed or {}).items() for word in ("-e", "=".join(item))]
         self.started.append(name)
-        ok(
-            self.compose(
-                *("run", "-d", "--service-ports", "--name", name, *flags, *options, "stage-2", *command), env=env
-            )
-        )
+        ok(self.compose(*("run", "-d", "--service-ports", "--name", name, *flags, "stage-2", *command), env=env))
         return Container(name, self.ports, self.key)
 
     def plain(self, *arguments: str, options: tuple[str, ...] = ()) -> Container:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.parts import STAND_IN
 
+PORTS = (20000, 32000)
 FAULTS: dict[str, tuple[str, ...]] = {
     "steady-1": (),
     "steady-2": (),
@@ -91,10 +92,15 @@ class Rack:
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
+    """Ports nobody has, below those the kernel gives away by itself (ip(7)): other programs come to have such."""
+    ports: list[int] = []
+    for port in random.sample(range(*PORTS), PORTS[1] - PORTS[0]):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            break
     return ports

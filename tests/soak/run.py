@@ -32,6 +32,7 @@ SAMPLE_S = 3.0
 KILL_EVERY_S = (0.2, 6.0)
 SETTLE_S = 60.0
 POLL_S = 0.1
+TOLD_BEFORE, TOLD_AFTER = 1000, 2000  # characters of the log around a trace
 STEADY_LOOKS = 5  # in a row that show the same: connections that were hung up are closed by then
 
 
@@ -195,7 +196,8 @@ class Soak:
         self._wrong += [f"a second copy? {one}" for one in records if one["cause"] == "port-in-use"]
         self._wrong += [f"{count} x {told}" for told, count in refused.items() if not _may_be(told)]
         if "Traceback" in (log := self._daemon.log_tail(10**6)):
-            self._wrong.append(f"the daemon's log: {log[log.index('Traceback') :][:2000]}")
+            at = log.index("Traceback")
+            self._wrong.append(f"the daemon's log: {log[max(0, at - TOLD_BEFORE) : at + TOLD_AFTER]}")
 
     def _report(self, chaos: Chaos) -> None:
         took = sorted(self._took_s)
