@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("show what `up` would do", "plan:plan", 0, 1),
     "reload": Command("read the files that are up again, change only what differs", "plan:reload", 0, 1),
     "status": Command("show the instances and how they are", "status:status", 0, ANY_NUMBER),
+    "banner": Command("show in four lines what runs and what failed, for a login", "banner:banner"),
     "start": Command("start instances", "control:start", 1, ANY_NUMBER),
     "stop": Command("stop instances", "control:stop", 1, ANY_NUMBER),
     "restart": Command("restart instances", "control:restart", 1, ANY_NUMBER),

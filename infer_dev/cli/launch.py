@@ -40,7 +40,7 @@ class Launch:
             ConfigError: there is no such account as root is told to be.
         """
         self._runtime = runtime_dir()
-        self.is_needed = not (self._is_there() or (_boot_keeps(self._runtime) and _answers_soon(BOOT_TIMEOUT_S)))
+        self.is_needed = not (self._is_there() or (boot_keeps(self._runtime) and answers_soon(BOOT_TIMEOUT_S)))
         if self.is_needed:
             from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
 
@@ -67,7 +67,7 @@ class Launch:
             word = pipe.readline().strip() if readable else b""
         if word == b"ready":
             return True
-        if word == b"busy" and _answers_soon():
+        if word == b"busy" and answers_soon():
             return False
         raise UnavailableError(f"cannot start the daemon:\n{_end_of(self._log)}", hint=f"the whole log: {self._log}")
 
@@ -118,7 +118,7 @@ def _spawn_daemon(log: str, account: Account | None) -> int:
     return reading
 
 
-def _boot_keeps(runtime: str) -> bool:
+def boot_keeps(runtime: str) -> bool:
     """Whether boot starts a daemon where there is none: one that we started would have no heartbeat."""
     if not os.path.exists(os.path.join(runtime, BOOT_NOTE_NAME)):
         return False
@@ -127,7 +127,7 @@ def _boot_keeps(runtime: str) -> bool:
     return boot_lives(runtime)
 
 
-def _answers_soon(timeout_s: float = START_TIMEOUT_S) -> bool:
+def answers_soon(timeout_s: float = START_TIMEOUT_S) -> bool:
     """Whether the daemon that came first answers; its socket comes a moment after its lock."""
     import time  # noqa: PLC0415 - needed for this rare case only
 

@@ -94,6 +94,11 @@ def status(names: tuple[str, ...], *, as_json: bool, watch: bool) -> int:
     return run_command("status", *names, as_json=as_json, watch=watch)
 
 
+@cli.command(help=COMMANDS["banner"].help)
+def banner() -> int:
+    return run_command("banner")
+
+
 @cli.command(help=COMMANDS["start"].help)
 @_names_required
 @_no_wait

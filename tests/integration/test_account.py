@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT, STAND_IN, Cli, eventually, is_alive
 from tests.parts.booted import Booted
+from tests.parts.bundles import small
 from tests.parts.reachable import as_user, reachable
 
 USER = "daemon"
@@ -201,13 +202,17 @@ def test_bundles_are_installed_as_the_account(places: Any) -> None:
     prefix = place.folder / "prefix"
     prefix.mkdir()
     os.chown(prefix, ENTRY.pw_uid, ENTRY.pw_gid)
-    kept = place.folder / "root-only.tar"
-    kept.write_text("")
-    kept.chmod(0o600)
-    refused = place.root("bundle", "install", kept, "--prefix", prefix)
+    for version in (1, 2):
+        archive = small(place.folder / f"bundle-{version}.tar", version)
+        installed = place.root("bundle", "install", archive, "--prefix", prefix)
+        assert installed.returncode == 0, installed.stderr
+    rolled_back = place.root("bundle", "rollback", "--prefix", prefix)
+    assert rolled_back.returncode == 0, rolled_back.stderr
+    assert {path.lstat().st_uid for path in prefix.rglob("*")} == {ENTRY.pw_uid}
+    archive.chmod(0o600)
+    refused = place.root("bundle", "install", archive, "--prefix", prefix)
     assert refused.returncode != 0
-    assert "Permission denied" in refused.stderr
-    assert {path.stat().st_uid for path in prefix.rglob("*")} <= {ENTRY.pw_uid}
+    assert "is not readable" in refused.stderr
 
 
 def test_links_planted_in_the_runtime_directory_are_not_followed(places: Any, free_port: Callable[[], int]) -> None:

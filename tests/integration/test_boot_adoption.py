@@ -42,7 +42,7 @@ def cli(booted: Booted, *args: str | Path) -> subprocess.CompletedProcess[str]:
 
 def status(booted: Booted) -> dict[str, Any]:
     shown = cli(booted, "status", "--json")
-    return json.loads(shown.stdout)["instances"][0] if shown.stdout else {}
+    return (json.loads(shown.stdout)["instances"] or [{}])[0]
 
 
 def rack(tmp_path: Path, port: int, *switches: str) -> Path:
