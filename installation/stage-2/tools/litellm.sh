@@ -4,8 +4,10 @@
 source "${BASH_SOURCE[0]%/*}/shared.sh"
 
 main() {
-  begin litellm "${LITELLM_VERSION:-1.109.1}"
+  begin litellm "${LITELLM_VERSION:-1.106.2}"
   from_python "litellm[proxy]==$VERSION"
+  # Else even --version asks the internet for a price list.
+  export LITELLM_LOCAL_MODEL_COST_MAP=True
   finish litellm
 }
 

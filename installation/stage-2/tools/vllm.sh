@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/shared.sh"
 
 main() {
-  begin vllm "${VLLM_VERSION:-0.33.0}"
+  begin vllm "${VLLM_VERSION:-0.32.0}"
   from_python "vllm==$VERSION"
   finish vllm
 }
