@@ -37,11 +37,20 @@ def is_free(endpoint: Endpoint) -> bool:
 def _address(endpoint: Endpoint) -> tuple[int, tuple[str, int]] | None:
     """Family and address to bind; None for a name that only a name server knows: it may keep us waiting for long."""
     host = endpoint.bind_host
-    for one in (host, *_listed(host)):
-        for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError, UnicodeError, ValueError):
-                socket.inet_pton(family, one)
-                return family, (one, endpoint.port)
+    if family := _family(host):  # by far the most: hosts(5) is not read for it
+        return family, (host, endpoint.port)
+    for one in _listed(host):
+        if family := _family(one):
+            return family, (one, endpoint.port)
+    return None
+
+
+def _family(host: str) -> socket.AddressFamily | None:
+    """The family of a numeric address; None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, UnicodeError, ValueError):
+            socket.inet_pton(family, host)
+            return family
     return None
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ class History:
 
 
 def _line_of(record: Record) -> bytes:
-    return f"{json.dumps(asdict(record))}\n".encode()
+    # Not `dataclasses.asdict`, which takes ten times as long: one is written for each instance that starts.
+    return f"{json.dumps({name: getattr(record, name) for name in record.__slots__})}\n".encode()
 
 
 def _record_of(line: bytes) -> Record | None:

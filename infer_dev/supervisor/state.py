@@ -97,7 +97,7 @@ class StateStore:
     def save(self, spec: Spec, life: Life, process: ProcessRecord | None, *, now: float, digest: str = "") -> None:
         """Save an instance, unless what is saved already says the same."""
         name = spec.name
-        told = json.dumps([_life_to_json(life), asdict(process) if process else None, digest])
+        told = json.dumps([_life_to_json(life), _process_to_json(process) if process else None, digest])
         text = self._spec_text(spec)
         if self._written.get(name) == told + text:
             return
@@ -234,6 +234,10 @@ def _process_from_json(document: Mapping[str, Any]) -> ProcessRecord:  # Any: a 
         log_start=_count(document["log_start"]),
         spawn=_text(document["spawn"]),
     )
+
+
+def _process_to_json(process: ProcessRecord) -> dict[str, Any]:  # Any: a JSON document
+    return {name: getattr(process, name) for name in process.__slots__}
 
 
 def _life_to_json(life: Life) -> dict[str, Any]:  # Any: a JSON document
