@@ -80,7 +80,7 @@ def _found() -> tuple[Mapping[str, Any] | None, InferDevError | None, list[str]]
         answer = client().get(status_target(()), timeout_s=ANSWER_S)
     except InferDevError as err:
         return None, err, errors
-    except TimeoutError:
+    except OSError:  # of the alarm; or so many wait to be connected that the kernel takes no more
         return None, TimedOutError("cannot wait longer"), errors
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
