@@ -62,3 +62,10 @@ def test_daemon_that_does_not_answer_is_told() -> None:
     first, last = banner_lines(None, TimedOutError("cannot"), [], width=80)
     assert first.endswith("daemon does not answer")
     assert "daemon --replace" in last
+
+
+def test_boot_error_is_told_by_its_cause() -> None:
+    told = "cannot start the instances: exit status 78\n  infer-dev: cannot parse /a.toml:1:2: x\n    hint: y"
+    line = "boot (+1 more): cannot parse /a.toml:1:2: x"
+    assert banner_lines(answer(), None, [told, "other"], width=80)[-2] == line
+    assert banner_lines(answer(), None, ["cannot use X"], width=80)[-2] == "boot: cannot use X"
