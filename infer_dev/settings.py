@@ -56,6 +56,8 @@ INSTANCES_NAME = "instances"
 SOURCES_NAME = "sources.json"
 HISTORY_NAME = "history.jsonl"
 BOOT_ERROR_NAME = "boot-error"
+# What boot and the daemon say while somebody works at the terminal that is their stderr.
+BOOT_LOG_NAME = "boot.log"
 # While boot runs: its pid and start time. Who finds it leaves starting a daemon to boot.
 BOOT_NOTE_NAME = "boot.pid"
 

@@ -15,11 +15,11 @@ from infer_dev.boot.limits import Limits, grace_of
 from infer_dev.boot.link import Link
 from infer_dev.boot.note import leave_note, take_note
 from infer_dev.boot.orphans import Leftovers, children, reap
-from infer_dev.boot.report import ended, info, warn
+from infer_dev.boot.report import ended, info, spare_the_terminal, warn
 from infer_dev.boot.service import KeptService, sshd_argv
 from infer_dev.boot.steps import Steps
 from infer_dev.host.subreaper import become_subreaper
-from infer_dev.settings import BOOT_FD_VAR
+from infer_dev.settings import BOOT_FD_VAR, BOOT_LOG_NAME, runtime_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Boot:
         """Run until the command has ended or boot was told to end; returns the exit status."""
         waking = self._listen()
         leave_note(self._environ)
+        if self._command.has_terminal:
+            spare_the_terminal(os.path.join(runtime_dir(self._environ), BOOT_LOG_NAME))
         try:
             become_subreaper()
         except OSError as err:

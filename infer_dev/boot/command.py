@@ -24,6 +24,7 @@ class Command:
     Attributes:
         pid: while it runs.
         due: when `tick` has something to do.
+        has_terminal: somebody works at a terminal with it.
     """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -31,7 +32,7 @@ class Command:
         self.pid: int | None = None
         self.due: float | None = 0.0 if argv else None
         self._code: int | None = None if argv else 0
-        self._has_terminal = _is_in_foreground()
+        self.has_terminal = bool(argv) and _is_in_foreground()
         self._is_ending = False
 
     @property
@@ -49,7 +50,7 @@ class Command:
             self.signal(signal.SIGHUP)
             return
         try:
-            self.pid = spawn(self._argv, self._environ, terminal=self._has_terminal)
+            self.pid = spawn(self._argv, self._environ, terminal=self.has_terminal)
         except OSError as err:
             warn(f"cannot start {self._argv[0]!r}: {err.strerror}; boot tries again")
             self.due = now + RETRY_S
@@ -57,7 +58,7 @@ class Command:
     def ended(self, code: int) -> None:
         """It has been reaped."""
         self.pid, self.due, self._code = None, None, code
-        if self._has_terminal:
+        if self.has_terminal:
             take_terminal(os.getpgrp())
 
     def signal(self, *numbers: int) -> None:
@@ -69,7 +70,7 @@ class Command:
         """Ask it to end; one that has not been started yet never is."""
         self.signal(signal.SIGTERM, signal.SIGCONT)
         self._is_ending = True
-        self.due = now + HANG_UP_AFTER_S if self._has_terminal and self.pid is not None else None
+        self.due = now + HANG_UP_AFTER_S if self.has_terminal and self.pid is not None else None
 
     def wake_if_stopped(self) -> None:
         """Continue it where no shell is there to do so.
@@ -87,13 +88,13 @@ class Command:
             return
         if found.si_status in (signal.SIGTTIN, signal.SIGTTOU):
             self.resume()
-        elif found.si_status == signal.SIGTSTP or self._has_terminal:
+        elif found.si_status == signal.SIGTSTP or self.has_terminal:
             self.signal(signal.SIGCONT)
 
     def resume(self) -> None:
         """Give it the terminal, if boot has it to give, and let it run: boot was brought to the foreground."""
         if self.pid is not None and _is_in_foreground() and take_terminal(self.pid):
-            self._has_terminal = True
+            self.has_terminal = True
             self.signal(signal.SIGCONT)
 
 

@@ -6,15 +6,14 @@ import contextlib
 import os
 import signal
 
-from infer_dev.boot.report import write
+from infer_dev.boot.report import background_fd, write_to_stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-STDIN = 0
-STDERR = 2
+STDIN, STDOUT, STDERR = range(3)
 EXIT_CANNOT_EXECUTE = 126  # what a shell, env(1) and docker say
 EXIT_NOT_FOUND = 127
 
@@ -33,7 +32,8 @@ def spawn(
     Args:
         argv: what to run; looked for in `environ`'s PATH.
         environ: its environment.
-        own_session: in a session of its own and with /dev/null as stdin: nothing typed on the terminal reaches it.
+        own_session: in the background: in a session of its own and with /dev/null as stdin, so that nothing typed on
+            the terminal reaches it; its output goes where `report` has that of the background.
         terminal: make it the foreground process group of the terminal that is stdin.
         stderr_fd: its stderr, if not boot's.
         kept_fd: a descriptor it inherits besides those that are inheritable already.
@@ -81,6 +81,9 @@ def _become(
         if own_session:
             os.setsid()
             os.dup2(os.open(os.devnull, os.O_RDONLY), STDIN)
+            if background_fd() != STDERR:
+                os.dup2(background_fd(), STDOUT)
+                os.dup2(background_fd(), STDERR)
         else:
             os.setpgid(0, 0)
         if terminal:
@@ -96,5 +99,5 @@ def _become(
     except BaseException as err:  # noqa: BLE001 - this process must end here, not go on as a second boot
         status = EXIT_NOT_FOUND if isinstance(err, FileNotFoundError) else EXIT_CANNOT_EXECUTE
         reason = err.strerror if isinstance(err, OSError) else repr(err)
-        write(f"infer-dev: cannot run {argv[0]!r}: {reason}\n".encode(errors="backslashreplace"))
+        write_to_stderr(f"infer-dev: cannot run {argv[0]!r}: {reason}\n".encode(errors="backslashreplace"))
         os._exit(status)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -62,13 +63,12 @@ class Terminal:
         stack.started.append(self._name)
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            ["docker", "compose", "run", "--name", self._name, "stage-2", *command],
+            ["setsid", "--ctty", "docker", "compose", "run", "--name", self._name, "stage-2", *command],
             cwd=HERE,
             env=stack.environ | {"TERM": "dumb"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            start_new_session=True,
         )
         os.close(theirs)
         self._seen = ""
@@ -89,24 +89,35 @@ class Terminal:
                     pytest.fail(f"the terminal was closed: {self._seen!r}")
         self._seen = self._seen.partition(text)[2]
 
+    def leaves(self) -> None:
+        """Close the window."""
+        os.close(self._ours)
+        self.process.kill()
+        self.process.wait()
+
     def resizes(self, rows: int, columns: int) -> None:
         """Change the window's size."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def test_shell_on_a_terminal_has_job_control_and_the_window_s_size(stack: Stack) -> None:
-    person = Terminal(stack, "bash", "--norc")
+@pytest.fixture
+def person(stack: Stack) -> Iterator[Terminal]:
+    one = Terminal(stack, "bash", "--norc")
+    yield one
+    one.leaves()
+
+
+def test_shell_on_a_terminal_has_job_control_and_the_window_s_size(person: Terminal) -> None:
     person.sees("# ")
-    person.types("sh -c 'echo up-$((1 + 1)); exec cat'\n")
+    person.types("sh -c 'echo up-$((1 + 1)); exec sed -u s/^/got-/'\n")
     person.sees("up-2")
-    person.types("there\n")
-    person.sees("there\r\nthere")
+    person.types("this\n")
+    person.sees("got-this")
     person.types("\x1a")  # Ctrl-Z
     person.sees("Stopped")
     person.types("fg\n")
-    person.sees("exec cat")
-    person.types("again\n")
-    person.sees("again\r\nagain")
+    person.types("that\n")
+    person.sees("got-that")
     person.types("\x03")  # Ctrl-C
     person.sees("# ")
     person.types("echo it-was-$?\n")

@@ -38,6 +38,7 @@ class Person:
         self._ours, self._theirs = pty.openpty()
         os.set_blocking(self._ours, False)
         self._seen = ""
+        self.transcript = ""
         self.booted: Booted | None = None
 
     def starts(self, *command: str, how: str, **options: object) -> Booted:
@@ -53,7 +54,9 @@ class Person:
 
         def there() -> bool:
             with contextlib.suppress(BlockingIOError):
-                self._seen += os.read(self._ours, 65536).decode(errors="replace")
+                read = os.read(self._ours, 65536).decode(errors="replace")
+                self._seen += read
+                self.transcript += read
             return self._seen.count(text) >= times
 
         try:
@@ -145,3 +148,15 @@ def test_interactive_shell_ends_on_term_though_it_ignores_it(person: Person, how
     booted.signal(signal.SIGTERM)
     assert booted.wait() == 129
     assert booted.processes() == []
+
+
+def test_log_does_not_come_between_the_lines(person: Person) -> None:
+    booted = person.starts(*SHELL, how="pid-1")
+    log = booted.runtime / "boot.log"
+    eventually(lambda: log.exists() and "listens on" in log.read_text())
+    os.kill(booted.daemon_pid(), signal.SIGKILL)
+    person.sees("daemon pid=")  # trouble is told, though
+    person.types("echo it-is-$((40 + 2))\n")
+    person.sees("it-is-42")
+    assert "listens on" not in person.transcript
+    assert "INFO" not in person.transcript
