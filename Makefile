@@ -10,16 +10,46 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) install --quiet --editable
 SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
 
-.PHONY: help demo demo-stop test soak check lint format bench schema constraints clean
+.PHONY: help demo demo-stop demo-container image image-cpu image-merged run-merged shell test soak check lint format \
+  bench schema constraints clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.ready-demo ## set up all parts and serve two small models
 	@$(BIN)/python -m tests.parts.demo
 
 demo-stop: $(VENV)/.ready-demo ## stop what `make demo` started
 	@$(BIN)/infer-dev down model-configs/demo-native.toml
+
+COMPOSE := docker compose --project-directory dockers/infer-dev
+# The user in the container is you, so that the workspace's files are yours; root's own are for UID 1000.
+HOST_UID := $(shell id -u)
+export DEV_UID ?= $(if $(filter 0,$(HOST_UID)),1000,$(HOST_UID))
+export DEV_GID ?= $(if $(filter 0,$(HOST_UID)),1000,$(shell id -g))
+
+image: ## build the container's image on CUDA's base
+	INFER_DEV_VARIANT=cuda $(COMPOSE) build stage-2
+
+image-cpu: ## build the container's image on a small base, without CUDA
+	INFER_DEV_VARIANT=cpu $(COMPOSE) build stage-2
+
+shell: ## a shell in the container, started if it does not run
+	$(COMPOSE) up -d --no-recreate stage-2
+	$(COMPOSE) exec -u dev stage-2 bash
+
+demo-container: $(VENV)/.ready-demo ## build the CPU image, serve two small models in it, log in by SSH, stop it
+	@$(BIN)/python -m tests.parts.demo_container
+
+MERGED ?= infer-dev:merged
+image-merged: ## the same as one image by one `docker build`, without Compose
+	docker build -f dockers/infer-dev/Dockerfile --target stage-2 --build-arg DEV_UID=$(DEV_UID) \
+	  --build-arg DEV_GID=$(DEV_GID) $(BUILD_FLAGS) -t $(MERGED) .
+
+RUN_FLAGS ?= --gpus all
+run-merged: ## run that image; RUN_FLAGS (--gpus all) and ARGS are passed on
+	docker run --rm -it $(RUN_FLAGS) --stop-timeout 35 -p 127.0.0.1:11980:8080 -p 127.0.0.1:11922:22 \
+	  -v "$(CURDIR)/model-configs:/model-configs:ro" $(MERGED) $(ARGS)
 
 test: $(VENV)/.ready-dev ## run all tests; the core's coverage must not fall below 95 %
 	@$(BIN)/python -m tests.parts >/dev/null
@@ -35,12 +65,13 @@ soak: $(VENV)/.ready-dev ## everything goes wrong for MINUTES (30): what leaks, 
 
 check: lint test ## what CI runs: lint, types, imports, shell, tests
 
-lint: $(VENV)/.ready-dev ## lint, types, import contract, shell
+lint: $(VENV)/.ready-dev ## lint, types, import contract, shell, Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck $(SHELL_FILES)
+	$(BIN)/hadolint dockers/infer-dev/Dockerfile
 
 format: $(VENV)/.ready-dev ## format the code
 	$(BIN)/ruff check --fix
