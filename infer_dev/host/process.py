@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from infer_dev.host.launch import launch
 from infer_dev.host.marks import mark_of
 from infer_dev.host.procstat import is_ended, start_time
 from infer_dev.host.subreaper import become_subreaper, children_of
@@ -108,18 +108,17 @@ class Process:
     """A running process of ours: a child made by `spawn`, or one taken over by `adopt`.
 
     Attributes:
+        is_adopted: whether it is no child of ours.
         leaves_to_us: whether what it leaves when it ends comes to this process.
     """
 
-    def __init__(
-        self, pid: int, pidfd: int, popen: subprocess.Popen[bytes] | None = None, *, started: int | None = None
-    ) -> None:
+    def __init__(self, pid: int, pidfd: int, *, is_adopted: bool = False, started: int | None = None) -> None:
         self.pid = pid
+        self.is_adopted = is_adopted
         self._started = started
-        self.leaves_to_us = popen is not None and OFFSPRING.is_subreaper
+        self.leaves_to_us = not is_adopted and OFFSPRING.is_subreaper
         self._pidfd = pidfd
-        self._popen = popen
-        self._mark = mark_of(pid) if popen is None else None
+        self._mark = mark_of(pid) if is_adopted else None
         self._closed = False
 
     @property
@@ -129,10 +128,6 @@ class Process:
             with contextlib.suppress(OSError):  # no descriptor left to look with
                 self._started = start_time(self.pid)
         return self._started or 0
-
-    @property
-    def is_adopted(self) -> bool:
-        return self._popen is None
 
     def on_exit(self, callback: Callable[[], object]) -> None:
         """Call `callback` once in the running loop when the process has ended. It is not reaped by that."""
@@ -180,8 +175,7 @@ class Process:
     def reap(self) -> Exit:
         """Take the exit status of the ended process and let go of its pid; unknown for an adopted one."""
         ended = self._wait(os.WEXITED)
-        if self._popen is not None:
-            self._popen.returncode = ended.code  # or Popen would wait for this pid again when it is collected
+        if not self.is_adopted:
             OFFSPRING.discard(self.pid)
         self.let_go()
         return ended
@@ -206,8 +200,6 @@ class Process:
         with contextlib.suppress(RuntimeError):  # no loop: nothing watches it
             asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        if self._popen is not None and self._popen.returncode is None:
-            self._popen.returncode = 0  # else Popen warns of a child still running when it is collected
 
     def _is_marked_member(self, pid: int) -> bool:
         """Whether `pid` is of this group and of the same instance: a group's number may belong to others by now."""
@@ -223,22 +215,14 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, output_fd: i
     Raises:
         OSError: the binary, `cwd` or a resource (EAGAIN, ENOMEM, EMFILE) is not to be had.
     """
-    popen = subprocess.Popen(
-        list(argv),
-        env=dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=output_fd,
-        stderr=output_fd,
-        start_new_session=True,
-    )
+    pid = launch(argv, env, cwd, output_fd)
     try:
-        process = Process(popen.pid, os.pidfd_open(popen.pid), popen)
+        process = Process(pid, os.pidfd_open(pid))
     except OSError:  # no descriptor left to hold it by: better none than one that nobody watches
-        os.killpg(popen.pid, signal.SIGKILL)
-        popen.wait()
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
-    OFFSPRING.add(popen.pid)
+    OFFSPRING.add(pid)
     return process
 
 
@@ -253,7 +237,7 @@ def adopt(pid: int, started: int) -> Process | None:
         pidfd = os.pidfd_open(pid)
     except (OSError, OverflowError):
         return None
-    process = Process(pid, pidfd, started=started)
+    process = Process(pid, pidfd, is_adopted=True, started=started)
     # Looked at after the pidfd was opened: both are of one process.
     if start_time(pid) == started and not is_ended(pid):
         return process

@@ -516,16 +516,14 @@ async def test_log_folder_gone_at_a_start_fails_with_the_reason(rack: Rack) -> N
 
 
 async def test_lack_of_resources_is_waited_out(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess  # noqa: PLC0415
+    pipe, refusals = os.pipe, iter([BlockingIOError(11, "Resource temporarily unavailable")] * 2)
 
-    popen, refusals = subprocess.Popen, iter([BlockingIOError(11, "Resource temporarily unavailable")] * 2)
-
-    def scarce(*args: object, **kwargs: object) -> object:
+    def scarce() -> tuple[int, int]:
         if refusal := next(refusals, None):
             raise refusal
-        return popen(*args, **kwargs)
+        return pipe()
 
-    monkeypatch.setattr(subprocess, "Popen", scarce)
+    monkeypatch.setattr(os, "pipe", scarce)  # the first of what a start takes
     await rack.up(f"""
         [instance.a.server]
         port = {rack.port()}
