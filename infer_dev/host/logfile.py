@@ -12,6 +12,8 @@ from infer_dev.host.logread import tail
 __all__ = ["end_offset", "obstacle", "open_log", "tail", "write_start_line"]
 
 LOG_MODE = 0o640
+# O_NONBLOCK: opening a pipe that nobody reads would block.
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 LOCK_TRIES = 200
 LOCK_RETRY_S = 0.001
 START_MARK = "==== "
@@ -26,10 +28,12 @@ def open_log(path: str) -> int:
     Raises:
         OSError: the folder or the file cannot be written, or what is there is no file.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
     while True:
-        fd = os.open(path, flags | os.O_NONBLOCK, LOG_MODE)  # opening a pipe that nobody reads would block
+        try:
+            fd = os.open(path, FLAGS, LOG_MODE)
+        except (FileNotFoundError, NotADirectoryError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # or it tells which part of the path is no folder
+            fd = os.open(path, FLAGS, LOG_MODE)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
             os.close(fd)

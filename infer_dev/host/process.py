@@ -19,6 +19,9 @@ from infer_dev.host.marks import mark_of
 from infer_dev.host.procstat import is_ended, start_time
 from infer_dev.host.subreaper import become_subreaper, children_of
 
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+STATM_BYTES = 256  # seven numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -288,10 +291,15 @@ def group_members(group: int) -> list[int]:
 def rss_bytes(pid: int) -> int | None:
     """Resident memory of `pid` in bytes, or None if it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)  # without open(): asked for often, for many
+    except OSError:
+        return None
+    try:
+        return int(os.read(fd, STATM_BYTES).split()[1]) * PAGE_BYTES
     except (OSError, IndexError):
         return None
+    finally:
+        os.close(fd)
 
 
 def life_id() -> str:

@@ -106,7 +106,7 @@ class Instance:
 
     def intend(self) -> None:
         """Save that it is about to be started, so that a successor does it if this daemon dies before."""
-        if not self.is_running:
+        if not self.is_running and not self._life.wanted:
             self._life = replace(self._life, wanted=True)
             self.save()
 

@@ -45,7 +45,8 @@ def test_fault_31_long_load_is_not_ended_before_its_own_timeout(rack: Rack) -> N
     rack.up("--no-wait")
     failed = rack.until("quick", "failed")
     assert (failed["cause"], rack.states("quick")) == ("ready-timeout", ["starting", "stopping", "failed"])
-    assert next(record["after_s"] for record in rack.events() if record["new"] == "stopping") >= 1
+    # The timeout counts from before the process is started, the record from when that is done: ms apart, under load.
+    assert next(record["after_s"] for record in rack.events() if record["new"] == "stopping") >= 0.9
     assert rack.one("slow")["state"] == "starting"
     (rack.folder / "loaded").touch()
     rack.until("slow", "ready")
