@@ -75,6 +75,7 @@ class Boot:
         self._deadline: float | None = None  # of the end: set once it has begun
         self._sweep_by: float | None = None
         self._is_over = False
+        self._killed: list[str] = []  # what did not end when it was told to
 
     def run(self) -> int:
         """Run until the command has ended or boot was told to end; returns the exit status."""
@@ -94,6 +95,7 @@ class Boot:
                 last = time.monotonic()
                 self._is_over = self._deadline is not None and last > self._deadline + GIVE_UP_S
         take_note(self._environ)
+        self._tell_end()
         return self._command.status
 
     def _turn(self, waking: int, last: float) -> float:
@@ -222,6 +224,7 @@ class Boot:
     def _tick_end(self, now: float) -> None:
         assert self._deadline is not None  # noqa: S101 - the caller's contract
         if now >= self._deadline:
+            self._killed = self._killed or self._mains_left()
             self._kill_all()
             if now >= self._deadline + GIVE_UP_S:
                 left = ", ".join(map(str, children()[:10]))
@@ -234,10 +237,23 @@ class Boot:
         if now < self._sweep_by:
             self._leftovers.terminate()
         else:
+            self._killed = self._killed or (["what they left"] if children() else [])
             self._leftovers.kill()
         self._may_have_ended = True  # look again, also for the first time
         self._reap(now)
         self._is_over = self._is_over or self._is_childless
+
+    def _mains_left(self) -> list[str]:
+        pids = {"the command": self._command.pid, "the daemon": self._daemon.pid, "a step of boot": self._steps.pid}
+        return [name for name, pid in pids.items() if pid is not None] or ["what they left"]
+
+    def _tell_end(self) -> None:
+        """The last line: who stops a container finds there whether all went in order."""
+        status = f"exit status {self._command.status}"
+        if self._killed:
+            warn(f"everything has ended, {' and '.join(self._killed)} by SIGKILL; {status}")
+        else:
+            info(f"everything has ended in order; {status}")
 
     def _kill_all(self) -> None:
         self._command.signal(signal.SIGKILL)

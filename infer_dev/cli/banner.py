@@ -26,6 +26,7 @@ FETCHED_BY_S = 0.7  # whatever it is that takes long
 OVER_BY_S = 0.9
 UNLIMITED = 10**6
 MOST_SHOWN = 20
+OWN = "infer-dev: "  # what our messages begin with
 DOT = " · "
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - it is what a server may be bound to
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -80,7 +81,7 @@ def _found() -> tuple[Mapping[str, Any] | None, InferDevError | None, list[str]]
         answer = client().get(status_target(()), timeout_s=ANSWER_S)
     except InferDevError as err:
         return None, err, errors
-    except TimeoutError:
+    except OSError:  # of the alarm; or so many wait to be connected that the kernel takes no more
         return None, TimedOutError("cannot wait longer"), errors
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -146,7 +147,14 @@ def _failed_line(failed: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON
 
 def _boot_line(errors: Sequence[str]) -> str:
     more = f" (+{len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"boot{more}: {errors[0].partition(chr(10))[0]}" if errors else ""
+    return f"boot{more}: {_cause_of(errors[0])}" if errors else ""
+
+
+def _cause_of(error: str) -> str:
+    """The line that says why: the command's own, below boot's."""
+    lines = [line.strip() for line in error.splitlines()]
+    own = [line.removeprefix(OWN) for line in lines[1:] if line.startswith(OWN)]
+    return own[0] if own else lines[0]
 
 
 def _next_step(

@@ -14,12 +14,12 @@ own_workspace() {
   local user=$1 owner
   mkdir -p "$WORKSPACE" || return
   owner=$(stat -c %u "$WORKSPACE")
-  if [[ $owner == "$(id -u "$user")" ]]; then
+  if [[ $owner == "$user" || $owner == "$(id -u "$user" 2>/dev/null)" ]]; then
     return
   elif [[ $owner == 0 && -z $(ls -A "$WORKSPACE") ]]; then
-    chown "$user:" "$WORKSPACE"
+    chown "$user" "$WORKSPACE"
   else
-    log "$WORKSPACE belongs to UID $owner and $user is $(id -u "$user"): build with DEV_UID=$owner, or chown it on the host"
+    log "$WORKSPACE belongs to UID $owner and instances run as $user: build with DEV_UID=$owner, or chown it on the host"
   fi
 }
 
@@ -35,8 +35,8 @@ link_helper_scripts() {
 main() {
   local user=${INFER_DEV_USER:-root}
   ((EUID == 0)) || user=
-  if [[ -n $user ]] && ! id -u "$user" >/dev/null 2>&1; then
-    log "there is no user $user: INFER_DEV_USER names one of the image's"
+  # Boot tells of a user that does not exist; a bare number need not have an entry.
+  if [[ -n $user && ! $user =~ ^[0-9]+$ ]] && ! id -u "$user" >/dev/null 2>&1; then
     user=
   fi
   if [[ -n $user ]]; then

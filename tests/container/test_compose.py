@@ -41,7 +41,7 @@ def test_bundle_is_installed_before_the_instances_start(serving: Stack, archive:
 
 def test_nothing_starts_by_itself_until_check_and_run(serving: Stack) -> None:
     box = serving.run("sleep", "infinity", env=CONFIG_ONLY)
-    eventually(lambda: "no instances" in box.exec("infer-dev", "status").stdout.lower())
+    eventually(lambda: '"instances": []' in box.exec("infer-dev", "status", "--json").stdout)
     assert box.pids("llama-server.bin") == []
     ok(box.exec("check-and-run"))
     assert chat(serving.ports[8080])

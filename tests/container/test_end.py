@@ -36,7 +36,7 @@ def test_stop_ends_instances_in_order_though_the_command_ignores_term(serving: S
     for name in ("alpha", "beta"):
         assert re.search(rf"instance={name} stopping -> stopped", logs), logs
     assert "SIGKILL" not in "".join(line for line in logs.splitlines(keepends=True) if "instance=" in line)
-    assert "ended" in logs.splitlines()[-1], logs
+    assert "everything has ended, the command by SIGKILL; exit status 137" in logs.splitlines()[-1], logs
 
 
 def test_stop_of_a_container_without_command_is_clean(serving: Stack) -> None:
@@ -44,6 +44,7 @@ def test_stop_of_a_container_without_command_is_clean(serving: Stack) -> None:
     eventually(lambda: box.exec("infer-dev", "status").returncode == 0)
     ok(docker("stop", "-t", "50", box.name))
     assert box.inspect("{{.State.ExitCode}}") == "0"
+    assert "everything has ended in order; exit status 0" in box.logs().splitlines()[-1]
 
 
 def test_orphans_are_reaped(stack: Stack) -> None:
@@ -96,13 +97,14 @@ class Terminal:
 def test_shell_on_a_terminal_has_job_control_and_the_window_s_size(stack: Stack) -> None:
     person = Terminal(stack, "bash", "--norc")
     person.sees("# ")
-    person.types("cat\n")
+    person.types("sh -c 'echo up-$((1 + 1)); exec cat'\n")
+    person.sees("up-2")
     person.types("there\n")
     person.sees("there\r\nthere")
     person.types("\x1a")  # Ctrl-Z
     person.sees("Stopped")
     person.types("fg\n")
-    person.sees("cat")
+    person.sees("exec cat")
     person.types("again\n")
     person.sees("again\r\nagain")
     person.types("\x03")  # Ctrl-C

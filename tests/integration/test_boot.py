@@ -85,6 +85,7 @@ def test_command_that_ignores_term_is_killed_within_the_budget(boots: Boots, how
     booted.signal(signal.SIGTERM)
     assert booted.wait(20) == 137
     assert booted.processes() == []
+    assert "everything has ended, the command by SIGKILL; exit status 137" in booted.output.splitlines()[-1]
 
 
 @EVERYWHERE
@@ -96,6 +97,7 @@ def test_what_the_command_leaves_behind_gets_term_first(boots: Boots, how: str) 
     assert booted.wait() == 143
     assert "left-got-term" in booted.output
     assert booted.processes() == []
+    assert "everything has ended in order; exit status 143" in booted.output.splitlines()[-1]
 
 
 def test_second_term_ends_all_at_once(boots: Boots) -> None:
