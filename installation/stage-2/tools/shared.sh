@@ -80,7 +80,7 @@ from_wheel() {
   pip_install "$SCRATCH/venv" --no-deps --only-binary :all: --target "$PLACE" "$1"
 }
 
-# from_python REQUIREMENT…: a virtual environment in $PLACE. uv, where it is there, is many times faster with hundreds of packages.
+# from_python REQUIREMENT…: a virtual environment in $PLACE; by uv where it is there, which fetches and unpacks in parallel.
 from_python() {
   if command -v uv >/dev/null; then
     tell_uv
