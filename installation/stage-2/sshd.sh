@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prepares and becomes the container's sshd. Boot starts it, and again should it end ($INFER_DEV_SSHD).
+# `sshd.sh prepare` leaves becoming it to somebody else.
 # $INFER_DEV_SSH_KEYS: public keys, a line each; $INFER_DEV_SSH_KEYS_FILE: a file of them; $INFER_DEV_SSH_PORT: 22.
 set -Eeuo pipefail
 
@@ -38,6 +39,7 @@ main() {
   make_host_key
   collect_authorized_keys
   "$HERE/../../bin/python" -P -m infer_dev.boot.session_environment "$RUN/environment.conf"
+  [[ ${1:-} == prepare ]] && return
   exec /usr/sbin/sshd -D -e -p "${INFER_DEV_SSH_PORT:-22}"
 }
 

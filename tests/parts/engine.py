@@ -8,6 +8,7 @@ none can be reached, from debootstrap.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -113,8 +114,14 @@ def _ensure_plugins(cache: Path) -> Path:
 
 def _ensure_base(cache: Path) -> None:
     """Have the base image, from a registry if one can be reached."""
-    if _succeeds(["docker", "image", "inspect", BASE_IMAGE]):
-        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "base-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # made by one, waited for by the others
+        if not _succeeds(["docker", "image", "inspect", BASE_IMAGE]):
+            _get_base(cache)
+
+
+def _get_base(cache: Path) -> None:
     if _succeeds(["docker", "pull", "--quiet", BASE_IMAGE]):
         return
     debootstrap = shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -16,7 +16,8 @@ CONTRACT = ["ON_BOOT", "CONFIG", "OVERRIDES", "GET_PKG_ON_BOOT", "PKG_PATH"]
 def used() -> dict[str, str]:
     """Variable → default, as Compose reads them."""
     substituted = dict(re.findall(r"\$\{(\w+)(?::-([^}]*))?\}", COMPOSE))
-    passed_on = dict.fromkeys(re.findall(r"^      (\w+):$", COMPOSE, re.MULTILINE), "")
+    environment = COMPOSE.partition("    environment:\n")[2].partition("\n\n")[0]
+    passed_on = dict.fromkeys(re.findall(r"^      (\w+):$", environment, re.MULTILINE), "")
     return substituted | passed_on
 
 
