@@ -35,6 +35,7 @@ REAPED_AT_ONCE = 500
 LEFTOVER_TICK_S = 0.05
 AFTER_BUG_S = 0.2
 HURRY_S = 3.0  # after a second TERM
+SSHD_WAIT_S = 1.0  # at most, for the daemon to answer
 GIVE_UP_S = 2.0  # after the last KILL; a process in an uninterruptible call cannot be ended
 
 
@@ -70,6 +71,8 @@ class Boot:
         self._steps = Steps(program, environ, self._failures)
         self._leftovers = Leftovers()
         self._signals: list[int] = []
+        # Its start takes as much as the daemon's; nobody logs in before there is something to see.
+        self._sshd_by = time.monotonic() + SSHD_WAIT_S
         self._is_childless = False
         self._may_have_ended = False
         self._deadline: float | None = None  # of the end: set once it has begun
@@ -132,10 +135,16 @@ class Boot:
     def _sleep_s(self, now: float) -> float:
         if self._may_have_ended or self._signals:
             return 0.0
-        dues = [self._daemon.due, self._command.due, self._sshd.due, self._steps.due, self._deadline_due(now)]
+        dues = [self._daemon.due, self._command.due, self._sshd_due(), self._steps.due, self._deadline_due(now)]
         if (longest_s := self._daemon.longest_sleep_s) is not None:
             dues.append(now + longest_s)
         return max(0.0, min((due for due in dues if due is not None), default=now + 3600) - now)
+
+    def _sshd_due(self) -> float | None:
+        due = self._sshd.due
+        if due is None or self._daemon.has_beaten or self._daemon.is_busy:
+            return due
+        return max(due, self._sshd_by)
 
     def _sleep(self, waking: int, seconds: float) -> None:
         poll = select.poll()
@@ -189,11 +198,12 @@ class Boot:
     def _tick(self, now: float) -> None:
         self._command.tick(now)
         self._daemon.tick(now)
-        self._sshd.tick(now)
+        if (sshd_due := self._sshd_due()) is not None and now >= sshd_due:
+            self._sshd.tick(now)
         if self._deadline is not None:
             self._tick_end(now)
         else:
-            self._steps.tick(now, daemon_answers=self._daemon.has_beaten or self._daemon.is_busy)
+            self._steps.tick(now)
         self._failures.record()
 
     def _end(self, now: float, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,10 +10,11 @@ import socket
 from infer_dev.boot.heartbeat import LONGEST_PIECE_S, Heartbeat
 from infer_dev.boot.report import ended, info, warn
 from infer_dev.boot.spawn import spawn
-from infer_dev.errors import EXIT_UNAVAILABLE, ConfigError
+from infer_dev.errors import EXIT_UNAVAILABLE, ConfigError, UnavailableError
 from infer_dev.host.account import account_of
 from infer_dev.host.boot_words import BEAT, LEAVING
-from infer_dev.settings import BOOT_FD_VAR, runtime_dir, socket_path
+from infer_dev.host.private_dir import make_runtime_dir
+from infer_dev.settings import BOOT_FD_VAR, RUNTIME_DIR_VAR, runtime_dir, socket_path
 from infer_dev.supervisor.backoff import delay_s
 
 TYPE_CHECKING = False
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from infer_dev.boot.failures import Failures
     from infer_dev.boot.limits import Limits
     from infer_dev.boot.link import Link
+    from infer_dev.host.account import Account
 
 ACCOUNT = "the daemon's account"  # subjects of failures
 SIGNALS = "signals to the daemon"
@@ -43,6 +46,7 @@ class KeptDaemon:
         self._failures = failures
         self._control = socket_path(runtime_dir(environ))
         self.pid: int | None = None
+        self._account: Account | None = None
         self.has_beaten = self.is_busy = False
         self._is_wanted = True
         self._is_leaving = False
@@ -143,9 +147,9 @@ class KeptDaemon:
             self._failures.tell(SIGNALS, "cannot signal the daemon: it could not be ended, nor be replaced", hint)
 
     def _has_account(self) -> bool:
-        """Whether there is the account that the daemon will go on as (cli/account.py)."""
+        """Whether there is the account that the daemon is to run as."""
         try:
-            account_of(self._environ)
+            self._account = account_of(self._environ)
         except ConfigError as err:
             self._failures.tell(ACCOUNT, err.message, f"hint: {err.hint}")
             return False
@@ -158,8 +162,9 @@ class KeptDaemon:
         try:
             theirs = self._link.open()
             try:
-                environ = {**self._environ, BOOT_FD_VAR: str(theirs.fileno())}
-                self.pid = spawn(self._argv, environ, own_session=True, kept_fd=theirs.fileno())
+                environ = {**self._environ_of_account(), BOOT_FD_VAR: str(theirs.fileno())}
+                kept = theirs.fileno()
+                self.pid = spawn(self._argv, environ, own_session=True, kept_fd=kept, account=self._account)
             finally:
                 theirs.close()
         except OSError as err:
@@ -168,6 +173,15 @@ class KeptDaemon:
             return
         self._heartbeat.excuse()
         info(f"daemon pid={self.pid} started")
+
+    def _environ_of_account(self) -> Mapping[str, str]:
+        """Its environment, once the runtime directory is its own: only root could make one that is gone."""
+        if self._account is None:
+            return self._environ
+        runtime = runtime_dir(self._environ)
+        with contextlib.suppress(UnavailableError):  # as the daemon tells
+            make_runtime_dir(runtime, self._account)
+        return self._account.environ(self._environ) | {RUNTIME_DIR_VAR: runtime}
 
     def _again(self, now: float) -> None:
         """Set the time of the next start: the first time at once, then later and later."""

@@ -7,11 +7,14 @@ import os
 import signal
 
 from infer_dev.boot.report import background_fd, write_to_stderr
+from infer_dev.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
+
+    from infer_dev.host.account import Account
 
 STDIN, STDOUT, STDERR = range(3)
 EXIT_CANNOT_EXECUTE = 126  # what a shell, env(1) and docker say
@@ -26,6 +29,7 @@ def spawn(
     terminal: bool = False,
     stderr_fd: int | None = None,
     kept_fd: int | None = None,
+    account: Account | None = None,
 ) -> int:
     """Start `argv` with default signal dispositions and no signal blocked, leader of its own process group.
 
@@ -37,6 +41,7 @@ def spawn(
         terminal: make it the foreground process group of the terminal that is stdin.
         stderr_fd: its stderr, if not boot's.
         kept_fd: a descriptor it inherits besides those that are inheritable already.
+        account: as whom it runs, if not as boot's user.
 
     Returns:
         Its pid. One that cannot be executed ends with 127 or 126 and says why on its stderr.
@@ -49,7 +54,14 @@ def spawn(
     try:
         pid = os.fork()
         if pid == 0:
-            _become(argv, environ, own_session=own_session, terminal=terminal, stderr_fd=stderr_fd, kept_fd=kept_fd)
+            _become(
+                *(argv, environ),
+                own_session=own_session,
+                terminal=terminal,
+                stderr_fd=stderr_fd,
+                kept_fd=kept_fd,
+                account=account,
+            )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if not own_session:
@@ -75,6 +87,7 @@ def _become(
     terminal: bool,
     stderr_fd: int | None,
     kept_fd: int | None,
+    account: Account | None,
 ) -> NoReturn:
     """In the child: never returns, whatever happens."""
     try:
@@ -95,9 +108,13 @@ def _become(
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if account is not None:
+            account.become()
         os.execvpe(argv[0], list(argv), dict(environ))  # noqa: S606 - no shell is wanted
     except BaseException as err:  # noqa: BLE001 - this process must end here, not go on as a second boot
         status = EXIT_NOT_FOUND if isinstance(err, FileNotFoundError) else EXIT_CANNOT_EXECUTE
         reason = err.strerror if isinstance(err, OSError) else repr(err)
+        if isinstance(err, ConfigError):
+            reason = f"{err.message}; {err.hint}"
         write_to_stderr(f"infer-dev: cannot run {argv[0]!r}: {reason}\n".encode(errors="backslashreplace"))
         os._exit(status)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 INSTALL = ("bundle", "install")
 UP = ("up", "--no-wait")
-# `up` waits for boot's daemon, or it would start one itself; one that does not come up in this time never will.
-DAEMON_WAIT_S = 15.0
 RETRY_S = 0.5
 TOLD_BYTES = 8192
 
@@ -48,7 +46,6 @@ class Steps:
         self._running: tuple[str, ...] = ()
         self._output = -1
         self._not_before = 0.0
-        self._daemon_by: float | None = None
         self._is_stopping = False
         if _is_on(GET_PKG_ON_BOOT_VAR, environ):
             self._left.append(INSTALL)
@@ -63,21 +60,13 @@ class Steps:
 
     @property
     def due(self) -> float | None:
-        """When `tick` has something to do, unless the daemon becomes ready before."""
-        if self.pid is not None or not self._left:
-            return None
-        return self._daemon_by if self._left[0] == UP and self._daemon_by is not None else self._not_before
+        """When `tick` has something to do."""
+        return self._not_before if self.pid is None and self._left else None
 
-    def tick(self, now: float, *, daemon_answers: bool) -> None:
-        """Start the next step if its time has come."""
-        if not self._left or self.pid is not None or now < self._not_before:
-            return
-        if self._left[0] == UP and not daemon_answers:
-            if self._daemon_by is None:
-                self._daemon_by = now + DAEMON_WAIT_S
-            if now < self._daemon_by:
-                return
-        self._start(now)
+    def tick(self, now: float) -> None:
+        """Start the next step if its time has come. `up` reads its file while the daemon starts, then waits."""
+        if self._left and self.pid is None and now >= self._not_before:
+            self._start(now)
 
     def ended(self, code: int) -> None:
         """The step that ran has been reaped."""
@@ -121,7 +110,6 @@ class Steps:
         except OSError as err:
             warn(f"cannot run infer-dev {self._left[0][0]}: {err.strerror}; boot tries again")
             self._not_before = now + RETRY_S
-            self._daemon_by = None
             return
         self._running = self._left.pop(0)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 
-from infer_dev.errors import ConfigError, InferDevError
+from infer_dev.errors import ConfigError, InferDevError, from_problem
 from infer_dev.host.account import account_of
 from infer_dev.host.private_dir import make_runtime_dir
 from infer_dev.settings import RUNTIME_DIR_VAR, USER_VAR, runtime_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from infer_dev.host.account import Account
 
 
 def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
@@ -48,6 +52,58 @@ def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
         ) from err
 
 
+def plan_of_account(config: str) -> dict[str, Any] | None:  # Any: a JSON document
+    """The plan of a file, read by a process of the account's: root must not read for it what it cannot read itself.
+
+    None where there is nothing to change, or that process could not tell; the daemon then reads it.
+
+    Raises:
+        InferDevError: the file cannot be used, or there is no such account.
+    """
+    account = account_of(os.environ)
+    if account is None:
+        return None
+    path = os.path.abspath(config)  # the account may not be able to enter the current folder
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _tell_plan(path, account, writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(pid, 0)
+    answer = json.loads(told) if told else {}
+    if "problem" in answer:
+        raise from_problem(answer["problem"])
+    return answer.get("plan")
+
+
+def _tell_plan(path: str, account: Account, writing: int) -> None:
+    """In the child: write the plan, or why there is none."""
+    from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
+    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
+
+    account.become()
+    try:
+        answer = {"plan": plan_to_json(resolve(source_of_caller(path, os.environ), account.environ(os.environ)))}
+    except InferDevError as err:
+        answer = {"problem": err.as_problem()}
+    with os.fdopen(writing, "w") as pipe:
+        json.dump(answer, pipe)
+
+
+def give_log_folders_of(plan: Mapping[str, Any]) -> None:  # Any: a JSON document
+    """As `give_log_folders`, of what a plan describes."""
+    account = account_of(os.environ)
+    if account is not None:
+        _give(account, {os.path.dirname(spec["command"]["log_file"]) for spec in plan["specs"]})
+
+
 def give_log_folders(configs: Iterable[str]) -> None:
     """Make the log folders that are missing of what these files describe, where only root can, for the account.
 
@@ -60,11 +116,16 @@ def give_log_folders(configs: Iterable[str]) -> None:
     if account is None:
         return
     from infer_dev.check.resolve import resolve_for_show, source_of_caller  # noqa: PLC0415 - pydantic
-    from infer_dev.host.log_folder import make_log_folder  # noqa: PLC0415 - as above
 
     for config in configs:
         with contextlib.suppress(InferDevError):
             plan, _ = resolve_for_show(source_of_caller(config, os.environ), os.environ)
-            for folder in {os.path.dirname(spec.command.log_file) for spec in plan.specs}:
-                with contextlib.suppress(OSError):
-                    make_log_folder(folder, account)
+            _give(account, {os.path.dirname(spec.command.log_file) for spec in plan.specs})
+
+
+def _give(account: Account, folders: Iterable[str]) -> None:
+    from infer_dev.host.log_folder import make_log_folder  # noqa: PLC0415 - for these commands only
+
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            make_log_folder(folder, account)

@@ -29,7 +29,7 @@ class Launch:
     """A daemon on its way. It starts while its caller does something else; `wait` is where they meet.
 
     Attributes:
-        is_needed: no daemon answered, so one was started.
+        is_needed: no daemon answered, so one is being started: here, or by boot.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,18 @@ class Launch:
             ConfigError: there is no such account as root is told to be.
         """
         self._runtime = runtime_dir()
-        self.is_needed = not (self._is_there() or (boot_keeps(self._runtime) and answers_soon(BOOT_TIMEOUT_S)))
-        if self.is_needed:
-            from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
+        self.is_needed = not self._is_there()
+        self._is_boot_s = self.is_needed and boot_keeps(self._runtime)
+        if self.is_needed and not self._is_boot_s:
+            self._start()
 
-            account = _account()
-            make_runtime_dir(self._runtime, account)
-            self._log = os.path.join(self._runtime, DAEMON_LOG_NAME)
-            self._pipe = _spawn_daemon(self._log, account)
+    def _start(self) -> None:
+        from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
+
+        account = _account()
+        make_runtime_dir(self._runtime, account)
+        self._log = os.path.join(self._runtime, DAEMON_LOG_NAME)
+        self._pipe = _spawn_daemon(self._log, account)
 
     def _is_there(self) -> bool:
         return os.path.exists(socket_path(self._runtime)) and client().is_alive()
@@ -60,6 +64,10 @@ class Launch:
         """
         if not self.is_needed:
             return False
+        if self._is_boot_s:
+            if answers_soon(BOOT_TIMEOUT_S):
+                return False
+            self._start()
         import select  # noqa: PLC0415 - needed for a start only
 
         with os.fdopen(self._pipe, "rb") as pipe:

@@ -32,7 +32,7 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
     from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
-    _prepare_logs(path)
+    _prepare_logs(path, plan)
     is_new, daemon = launch.wait(), client()
     try:
         result = daemon.post("/up", {**caller_request(path, os.environ), "plan": plan})
@@ -55,20 +55,25 @@ def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None 
     return status
 
 
-def _prepare_logs(path: str) -> None:
+def _prepare_logs(path: str, plan: dict[str, object] | None) -> None:
     if other_user():
-        from infer_dev.cli.account import give_log_folders  # noqa: PLC0415 - for root only
+        from infer_dev.cli.account import give_log_folders, give_log_folders_of  # noqa: PLC0415 - for root only
 
-        give_log_folders([path])
+        if plan is None:
+            give_log_folders([path])
+        else:
+            give_log_folders_of(plan)
 
 
 def _read_plan(path: str) -> dict[str, object] | None:
-    """The plan of a file; None where that is the daemon's to read, because it is another user."""
-    if other_user():
-        return None
+    """The plan of a file; None where the daemon has to read it."""
     import gc  # noqa: PLC0415 - only to start a daemon
 
     gc.disable()  # what is imported stays; to look for garbage in it takes an eighth of the time
+    if other_user():
+        from infer_dev.cli.account import plan_of_account  # noqa: PLC0415 - for root only
+
+        return plan_of_account(path)
     from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
     from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
 

@@ -11,9 +11,8 @@ import pytest
 
 from tests.conftest import ROOT, Parts
 from tests.parts import DEFAULT_CACHE, PartsError, engine, llama_bundle
-from tests.parts.container import IMAGE, IMAGE_NAME, PORT_VARIABLES, Stack, docker, ok
+from tests.parts.container import IMAGE, PORT_VARIABLES, Stack, ok
 
-BUILD_TIMEOUT_S = 1200
 TEST_TIMEOUT_S = 300
 MEMLOCK_BYTES = 8 << 20  # as much as an engine grants that may not raise limits itself
 DEV_UID = 1000
@@ -34,13 +33,13 @@ def engine_environ() -> dict[str, str]:
     except PartsError as err:
         pytest.skip(f"no Docker engine: {err.message}; {err.hint}")
     kept = {name: value for name, value in environ.items() if not name.startswith("AUTO_INFER_")}
-    return kept | {"INFER_DEV_IMAGE_NAME": IMAGE_NAME, "INFER_DEV_MEMLOCK": str(MEMLOCK_BYTES)}
+    return kept | {"INFER_DEV_IMAGE_NAME": engine.TEST_IMAGE_NAME, "INFER_DEV_MEMLOCK": str(MEMLOCK_BYTES)}
 
 
 @pytest.fixture(scope="session")
 def image(engine_environ: dict[str, str]) -> str:
     """The small variant of the image, as `docker compose build stage-2` makes it."""
-    ok(docker("compose", "build", "stage-2", env=engine_environ, timeout_s=BUILD_TIMEOUT_S))
+    ok(engine.build_test_image(engine_environ))
     return IMAGE
 
 

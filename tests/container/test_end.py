@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import eventually
-from tests.parts.container import HERE, Stack, docker, ok
+from tests.parts.container import Stack, docker, ok
+from tests.parts.engine import HERE
 
 ON = {"AUTO_INFER_LLAMA_CPP_ON_BOOT": "1", "AUTO_INFER_LLAMA_CPP_CONFIG": "/model-configs/demo.toml"}
 IGNORES_TERM = "trap '' TERM; while :; do sleep 1; done"

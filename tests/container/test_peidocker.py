@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, chat, eventually
-from tests.container.conftest import BUILD_TIMEOUT_S
 from tests.parts import DEFAULT_CACHE
-from tests.parts.container import HERE, Done, Stack, docker, ok
+from tests.parts.container import Done, Stack, docker, ok
+from tests.parts.engine import BUILD_TIMEOUT_S, HERE
 
 GENERATE = ROOT / "installation" / "peidocker" / "generate.sh"
 # In a virtual environment of its own: it brings a web framework and some 45 packages, pinned by nobody.

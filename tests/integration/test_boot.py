@@ -293,14 +293,27 @@ def noting(folder: Path, then: str) -> dict[str, list[str]]:
     return {"program": [sys.executable, "-c", f"{NOTING}\n{then}", str(folder / "called")]}
 
 
-def test_bundle_then_daemon_then_instances(boots: Boots, tmp_path: Path) -> None:
-    notes = tmp_path / "boot-0" / "notes"
-    then = f"import os; print('daemon:', os.path.exists('{notes}') and 'beat' in open('{notes}').read(), flush=True)"
-    parts = noting(tmp_path, then)
-    booted = boots("sleep", "1000", fake_daemon=["--beat-after", "1"], parts=parts, env=BOTH_ON)
+def test_bundle_then_instances(boots: Boots, tmp_path: Path) -> None:
+    booted = boots("sleep", "1000", fake_daemon=[], parts=noting(tmp_path, ""), env=BOTH_ON)
     eventually(lambda: "up --no-wait: done" in booted.output)
     assert (tmp_path / "called").read_text() == "bundle install\nup --no-wait\n"
-    assert booted.output.count("daemon: True") == 1
+
+
+def test_instances_wait_for_the_daemon_of_boot_however_late(
+    boots: Boots, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    config = tmp_path / "rack.toml"
+    config.write_text(
+        f'[master]\nllama_cpp_path = "{STAND_IN}"\n[instance.control]\nlog_dir = "{tmp_path}"\n'
+        f'[instance.a.server]\nport = {free_port()}\nmodel = "m"\n'
+    )
+    late = f"sleep 1; exec {sys.executable} -P -m infer_dev daemon"
+    env = {"AUTO_INFER_LLAMA_CPP_ON_BOOT": "1", "AUTO_INFER_LLAMA_CPP_CONFIG": str(config)}
+    booted = boots("sleep", "1000", parts={"daemon": ["sh", "-c", late]}, env=env)
+    eventually(lambda: "up --no-wait: done" in booted.output)
+    assert booted.output.count("listens on") == 1
+    assert "instance=a stopped -> starting" in booted.output
+    assert not (booted.runtime / "daemon.log").exists()  # where one that `up` starts itself writes
 
 
 def test_term_while_a_step_runs_spawns_nothing_more(boots: Boots, tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, eventually
+from tests.conftest import eventually
+from tests.parts.engine import HERE, TEST_IMAGE_NAME
 
-HERE = ROOT / "dockers" / "infer-dev"
-IMAGE_NAME = "infer-dev-test"
-IMAGE = f"{IMAGE_NAME}:stage-2"
+IMAGE = f"{TEST_IMAGE_NAME}:stage-2"
 COMMAND_TIMEOUT_S = 60
 PORT_VARIABLES = {8080: "INFER_DEV_PORT_8080", 8000: "INFER_DEV_PORT_8000", 22: "INFER_DEV_PORT_SSH"}
 Done = subprocess.CompletedProcess[str]

@@ -1,6 +1,7 @@
 """A Docker engine to build and run the image on: what is there is used, what is missing is made where it can be.
 
-`python -m tests.parts.engine` says what there is; `--start` starts dockerd where it is installed and nobody has.
+`python -m tests.parts.engine` says what there is; `--start` starts dockerd where it is installed and nobody has,
+`--build` builds the image that the tests run.
 Compose and buildx come from a Debian suite (only their plugins), the base image from an image registry or, where
 none can be reached, from debootstrap.
 """
@@ -15,9 +16,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.parts import DEFAULT_CACHE, PartsError, debian_suite
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HERE = Path(__file__).resolve().parents[2] / "dockers" / "infer-dev"
+TEST_IMAGE_NAME = "infer-dev-test"
 SUITE = "trixie"
 BASE_IMAGE = f"debian:{SUITE}"
 PLUGINS = {"compose": "docker-compose", "buildx": "docker-buildx"}
@@ -25,6 +32,7 @@ PATH_IN_IMAGE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 START_TIMEOUT_S = 60
 PULL_TIMEOUT_S = 120
+BUILD_TIMEOUT_S = 1200
 HINT = "install and start one: apt-get install docker.io debootstrap, then `python -m tests.parts.engine --start`"
 
 
@@ -77,6 +85,20 @@ def ensure_environment(cache: Path) -> dict[str, str]:
         environ.setdefault("INFER_DEV_CA", str(CA_BUNDLE))
     _ensure_base(cache)
     return environ
+
+
+def build_test_image(environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Build the image that the tests run, as a user would."""
+    return subprocess.run(
+        ["docker", "compose", "build", "stage-2"],
+        cwd=HERE,
+        env={**environ, "INFER_DEV_IMAGE_NAME": TEST_IMAGE_NAME},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_TIMEOUT_S,
+    )
 
 
 def _wait_for_engine(log: Path) -> None:
@@ -168,13 +190,17 @@ def main() -> int:
     """Say what there is, or start it."""
     parser = argparse.ArgumentParser(prog="python -m tests.parts.engine", description=__doc__.partition("\n")[0])
     parser.add_argument("--start", action="store_true", help="start dockerd if no engine answers")
+    parser.add_argument("--build", action="store_true", help=f"build {TEST_IMAGE_NAME}:stage-2")
+    given = parser.parse_args()
     try:
-        if parser.parse_args().start:
+        if given.start:
             start_engine(DEFAULT_CACHE)
-        ensure_environment(DEFAULT_CACHE)
+        environ = ensure_environment(DEFAULT_CACHE)
     except PartsError as err:
         sys.stderr.write(f"{err.message}\n  hint: {err.hint}\n")
         return err.exit_status
+    if given.build:
+        return build_test_image(environ).returncode
     sys.stdout.write(f"a Docker engine answers, with Compose, buildx and {BASE_IMAGE}\n")
     return 0
 
