@@ -74,16 +74,19 @@ def start_engine(cache: Path) -> None:
 def ensure_environment(cache: Path) -> dict[str, str]:
     """The environment in which `docker compose` builds the small image here, with what must differ on this machine.
 
+    `INFER_DEV_BASE_IMAGE` of the caller is kept: all that uses this then runs on that base.
+
     Raises:
         PartsError: no engine, or Compose or the base image cannot be had.
     """
     require_engine()
-    environ = {**os.environ, "INFER_DEV_VARIANT": "cpu", "INFER_DEV_BASE_IMAGE": BASE_IMAGE}
+    environ = {"INFER_DEV_BASE_IMAGE": BASE_IMAGE, **os.environ, "INFER_DEV_VARIANT": "cpu"}
     if not all(_has_plugin(name) for name in PLUGINS):
         environ["DOCKER_CONFIG"] = str(_ensure_plugins(cache))
     if CA_BUNDLE.exists():
         environ.setdefault("INFER_DEV_CA", str(CA_BUNDLE))
-    _ensure_base(cache)
+    if environ["INFER_DEV_BASE_IMAGE"] == BASE_IMAGE:
+        _ensure_base(cache)
     return environ
 
 
