@@ -105,9 +105,9 @@ def serving_by_pei(serving: Stack, built: Project) -> Stack:
     return serving
 
 
-def ours(**settings: str) -> dict[str, object]:
-    environ = {**os.environ, "INFER_DEV_VARIANT": "cpu", **settings}
-    return json.loads(ok(docker("compose", "config", "--format", "json", env=environ)))["services"]["stage-2"]
+def ours(engine_environ: dict[str, str], **settings: str) -> dict[str, object]:
+    shown = ok(docker("compose", "config", "--format", "json", env=engine_environ | settings))
+    return json.loads(shown)["services"]["stage-2"]
 
 
 def packages(script: Path) -> list[str]:
@@ -123,16 +123,18 @@ def test_system_layer_holds_the_packages_of_the_dockerfile() -> None:
     assert packages(GENERATE.with_name("system.sh")) == expected
 
 
-def test_ports_and_variables_are_those_of_the_compose_file(project: Project) -> None:
+def test_ports_and_variables_are_those_of_the_compose_file(engine_environ: dict[str, str], project: Project) -> None:
     theirs = project.shown()["services"]["stage-2"]
-    own = ours()
+    own = ours(engine_environ)
     assert theirs["ports"] == own["ports"]
     assert theirs["environment"].keys() == own["environment"].keys()
     assert theirs["stop_grace_period"] == own["stop_grace_period"]
     assert theirs["shm_size"] == own["shm_size"]
 
 
-def test_folders_are_those_of_the_compose_file(project: Project, tmp_path: Path) -> None:
+def test_folders_are_those_of_the_compose_file(
+    engine_environ: dict[str, str], project: Project, tmp_path: Path
+) -> None:
     names = ("WORKSPACE", "SSH_DIR", "CONFIGS", "MODEL_DIR", "PACKAGES")
     settings = {f"INFER_DEV_{name}": str(tmp_path / name) for name in names} | {"INFER_DEV_MODEL_NAME": "some"}
 
@@ -140,18 +142,18 @@ def test_folders_are_those_of_the_compose_file(project: Project, tmp_path: Path)
         binds = [one for one in service["volumes"] if one["type"] == "bind"]
         return {(one["source"], one["target"], one.get("read_only", False)) for one in binds}
 
-    expected = folders(ours(**settings))
+    expected = folders(ours(engine_environ, **settings))
     assert len(expected) == len(names)
     assert folders(project.shown(**settings)["services"]["stage-2"]) == expected
 
 
-def test_default_folders_are_those_of_the_compose_file(project: Project) -> None:
+def test_default_folders_are_those_of_the_compose_file(engine_environ: dict[str, str], project: Project) -> None:
     def folders(service: dict[str, object], generated: Path) -> set[str]:
         return {os.path.relpath(one["source"], generated) for one in service["volumes"] if one["type"] == "bind"}
 
     # The project lies elsewhere here than it does for people.
     theirs = folders(project.shown()["services"]["stage-2"], project.folder)
-    assert theirs == folders(ours(), HERE / ".peidocker")
+    assert theirs == folders(ours(engine_environ), HERE / ".peidocker")
 
 
 def test_gpus_are_asked_for_unless_the_variant_has_none(
