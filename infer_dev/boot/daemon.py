@@ -113,7 +113,7 @@ class KeptDaemon:
         pid, self.pid, self._kill_at = self.pid, None, None
         if not self._is_wanted:
             return
-        if now - self._started_at >= self._limits.steady_s:
+        if now - self._started_at >= self._limits.steady_s or self._is_leaving:  # it was asked to: no sign of trouble
             self._deaths = 0
         self._again(now)
         if code == EXIT_UNAVAILABLE and not self.has_beaten:

@@ -280,6 +280,17 @@ def test_boot_waits_for_a_daemon_that_is_not_its_own(boots: Boots) -> None:
     assert booted.wait() == 143
 
 
+def test_daemon_that_left_because_it_was_asked_to_is_followed_at_once(boots: Boots) -> None:
+    booted = boots("sleep", "1000", parts={"limits": {"first_delay_s": 1000, "longest_delay_s": 1000}})
+    for count in (1, 2):
+        eventually(lambda count=count: booted.output.count("listens on") == count)
+        if count == 1:
+            os.kill(booted.daemon_pid(), signal.SIGKILL)
+    down = [sys.executable, "-m", "infer_dev", "down"]
+    subprocess.run(down, env=booted.env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    eventually(lambda: booted.output.count("listens on") == 3)
+
+
 NOTING = "import sys; open(sys.argv[1], 'a').write(' '.join(sys.argv[2:]) + '\\n')"
 BOTH_ON = {
     "AUTO_INFER_LLAMA_CPP_GET_PKG_ON_BOOT": "True",
