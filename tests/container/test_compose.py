@@ -1,11 +1,13 @@
 """What the README promises of `docker compose`: instances on boot, with a bundle, by hand, for root and for `dev`."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import chat, eventually
+from tests.conftest import ROOT, chat, eventually
 from tests.parts.container import Stack, ok
 
 ON = {"AUTO_INFER_LLAMA_CPP_ON_BOOT": "1", "AUTO_INFER_LLAMA_CPP_CONFIG": "/model-configs/demo.toml"}
@@ -100,3 +102,18 @@ def test_published_ports_are_on_loopback_only(stack: Stack) -> None:
     box = stack.run("sleep", "infinity")
     bound = box.inspect("{{range $p, $b := .NetworkSettings.Ports}}{{range $b}}{{.HostIp}} {{end}}{{end}}")
     assert set(bound.split()) == {"127.0.0.1"}
+
+
+def test_demo_shows_the_main_job(stack: Stack) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "tests.parts.demo_container"],
+        cwd=ROOT,
+        env=stack.environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "alpha ready http://127.0.0.1:8080" in shown.stdout  # in the banner, by SSH
+    assert "everything has ended in order; exit status 143" in shown.stdout

@@ -16,11 +16,11 @@ from tests.parts import DEFAULT_CACHE, PartsError, engine, llama_bundle, tiny_mo
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "dockers" / "infer-dev"
-PROJECT = "infer-dev-demo"
-CONTAINER = "infer-dev-demo"
+PROJECT = os.environ.get("INFER_DEV_PROJECT", "infer-dev-demo")
+CONTAINER = PROJECT
 READY_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 30
-PORT, SSH_PORT = 11980, 11922
+PORT, SSH_PORT = os.environ.get("INFER_DEV_PORT_8080", "11980"), os.environ.get("INFER_DEV_PORT_SSH", "11922")
 MEMLOCK_BYTES = 8 << 20
 
 
@@ -56,6 +56,7 @@ def _demo(folder: Path, environ: Mapping[str, str]) -> int:
         "INFER_DEV_MODEL_DIR": str(folder / "models"),
         "INFER_DEV_MODEL_NAME": "demo",
         "INFER_DEV_PACKAGES": str(folder / "packages"),
+        "INFER_DEV_CONFIGS": str(ROOT / "model-configs"),
         "INFER_DEV_MEMLOCK": os.environ.get("INFER_DEV_MEMLOCK", str(MEMLOCK_BYTES)),
         "INFER_DEV_SHM_SIZE": "64mb",
     }
@@ -98,7 +99,7 @@ def _serve(environ: Mapping[str, str], key: Path) -> None:
     _say(f"$ curl http://127.0.0.1:{PORT}/v1/chat/completions …\n  {_chat()!r}")
     _say("  (the model is random numbers; a real one makes sense)")
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    login = ["ssh", "-F", "none", "-i", str(key), "-p", str(SSH_PORT), *options, "dev@127.0.0.1"]
+    login = ["ssh", "-F", "none", "-i", str(key), "-p", SSH_PORT, *options, "dev@127.0.0.1"]
     _step([*login, "infer-dev banner"], environ)
     _step(["docker", "stop", CONTAINER], environ)
     last = _quietly(["docker", "logs", "--tail", "1", CONTAINER], environ).strip()
