@@ -28,13 +28,18 @@ HOST_UID := $(shell id -u)
 export DEV_UID ?= $(if $(filter 0,$(HOST_UID)),1000,$(HOST_UID))
 export DEV_GID ?= $(if $(filter 0,$(HOST_UID)),1000,$(shell id -g))
 
-image: ## build the container's image on CUDA's base
+# Made by you, before Docker makes them as root.
+FOLDERS := $(addprefix dockers/infer-dev/.container/,workspace ssh models packages)
+$(FOLDERS):
+	@mkdir -p $@
+
+image: $(FOLDERS) ## build the container's image on CUDA's base
 	INFER_DEV_VARIANT=cuda $(COMPOSE) build stage-2
 
-image-cpu: ## build the container's image on a small base, without CUDA
+image-cpu: $(FOLDERS) ## build the container's image on a small base, without CUDA
 	INFER_DEV_VARIANT=cpu $(COMPOSE) build stage-2
 
-shell: ## a shell in the container, started if it does not run
+shell: $(FOLDERS) ## a shell in the container, started if it does not run
 	$(COMPOSE) up -d --no-recreate stage-2
 	$(COMPOSE) exec -u dev stage-2 bash
 
