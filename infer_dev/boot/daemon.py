@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from infer_dev.host.account import Account
 
 ACCOUNT = "the daemon's account"  # subjects of failures
+RUNTIME = "the runtime directory"
 SIGNALS = "signals to the daemon"
 
 
@@ -44,7 +44,8 @@ class KeptDaemon:
     ) -> None:
         self._argv, self._environ, self._link, self._limits = argv, environ, link, limits
         self._failures = failures
-        self._control = socket_path(runtime_dir(environ))
+        self._runtime = runtime_dir(environ)
+        self._control = socket_path(self._runtime)
         self.pid: int | None = None
         self._account: Account | None = None
         self.has_beaten = self.is_busy = False
@@ -75,7 +76,7 @@ class KeptDaemon:
         if self.pid is None:
             if not self._is_wanted or now < self._start_at:
                 return
-            if (self.is_busy and _listens(self._control)) or not self._has_account():
+            if (self.is_busy and _listens(self._control)) or not (self._has_account() and self._has_runtime_dir()):
                 self._again(now)
             else:
                 self._start(now)
@@ -174,14 +175,20 @@ class KeptDaemon:
         self._heartbeat.excuse()
         info(f"daemon pid={self.pid} started")
 
+    def _has_runtime_dir(self) -> bool:
+        """Whether the daemon can use the runtime directory, which only root could make for another user."""
+        try:
+            make_runtime_dir(self._runtime, self._account)
+        except UnavailableError as err:
+            self._failures.tell(RUNTIME, err.message, f"hint: {err.hint}")
+            return False
+        self._failures.clear(RUNTIME)
+        return True
+
     def _environ_of_account(self) -> Mapping[str, str]:
-        """Its environment, once the runtime directory is its own: only root could make one that is gone."""
         if self._account is None:
             return self._environ
-        runtime = runtime_dir(self._environ)
-        with contextlib.suppress(UnavailableError):  # as the daemon tells
-            make_runtime_dir(runtime, self._account)
-        return self._account.environ(self._environ) | {RUNTIME_DIR_VAR: runtime}
+        return self._account.environ(self._environ) | {RUNTIME_DIR_VAR: self._runtime}
 
     def _again(self, now: float) -> None:
         """Set the time of the next start: the first time at once, then later and later."""

@@ -89,12 +89,13 @@ def _tell_plan(path: str, account: Account, writing: int) -> None:
     from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
 
     account.become()
+    os.environ.update(account.environ(os.environ))  # `~` is asked of it, too
     try:
-        answer = {"plan": plan_to_json(resolve(source_of_caller(path, os.environ), account.environ(os.environ)))}
+        answer = {"plan": plan_to_json(resolve(source_of_caller(path, os.environ), os.environ))}
     except InferDevError as err:
         answer = {"problem": err.as_problem()}
     with os.fdopen(writing, "w") as pipe:
-        json.dump(answer, pipe)
+        pipe.write(json.dumps(answer))  # whole or not at all
 
 
 def give_log_folders_of(plan: Mapping[str, Any]) -> None:  # Any: a JSON document

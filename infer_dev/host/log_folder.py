@@ -16,8 +16,8 @@ from infer_dev.host.account import Account
 OTHERS_WRITE = 0o022
 MOST_LINKS = 40  # as the kernel follows
 OF_THE_SYSTEM = (
-    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/proc", "/root", "/sbin"),
-    *("/sys", "/usr", "/var/lib", "/var/spool"),
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/proc", "/root", "/run"),
+    *("/sbin", "/sys", "/usr", "/var/lib", "/var/spool"),
 )
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -41,7 +41,7 @@ def make_log_folder(path: str, account: Account) -> bool:
                 fd = _open(part, fd, opened)
             except FileNotFoundError:
                 where = os.readlink(f"/proc/self/fd/{fd}")
-                may = _is_of_root_alone(fd) and not _is_of_the_system(where)
+                may = _is_of_root_alone(fd) and not _is_of_the_system(os.path.join(where, part))
                 return may and _make([part, *parts], fd, account, opened)
             except OSError:  # a link, or no folder
                 target = os.readlink(part, dir_fd=fd)

@@ -16,8 +16,8 @@ main() {
 
   # PeiDocker made these for everybody to write to.
   install -d -o dev -g 0 -m 2775 /hard/image /hard/image/app /hard/image/app/llama-cpp /hard/image/data
-  install -d -o dev -g dev -m 0700 /run/infer-dev
-  install -d -o dev -g dev /hard/volume/workspace
+  install -d -o dev -g "$(id -g dev)" -m 0700 /run/infer-dev
+  install -d -o dev -g "$(id -g dev)" /hard/volume/workspace
   "$OPT/installation/stage-2/lay-out.sh"
   "$OPT/bin/infer-dev" completion bash >/etc/bash_completion.d/infer-dev
 }

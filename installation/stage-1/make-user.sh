@@ -22,7 +22,11 @@ main() {
   # No password fits, but the account is not locked either: sshd refuses keys for locked ones.
   usermod --password '*' "$name"
   if [[ $sudo == 1 ]]; then
-    echo "$name ALL=(ALL:ALL) NOPASSWD: ALL" >/etc/sudoers.d/infer-dev
+    {
+      echo "$name ALL=(ALL:ALL) NOPASSWD: ALL"
+      # Else infer-dev would act as root, and leave what is root's among the user's.
+      echo 'Defaults env_keep += "INFER_DEV_USER INFER_DEV_RUNTIME_DIR"'
+    } >/etc/sudoers.d/infer-dev
     chmod 0440 /etc/sudoers.d/infer-dev
   fi
 }

@@ -32,6 +32,13 @@ link_helper_scripts() {
   done
 }
 
+# The image's is for `dev`. One that nobody has used yet is made anew by boot, for whoever the daemon is to be.
+leave_runtime_dir_to_boot() {
+  local folder=/run/infer-dev
+  [[ -d $folder && -z $(ls -A "$folder") ]] || return 0
+  [[ $(stat -c %u "$folder") == "$(id -u "$1" 2>/dev/null || echo "$1")" ]] || rmdir "$folder"
+}
+
 main() {
   local user=${INFER_DEV_USER:-root}
   ((EUID == 0)) || user=
@@ -40,6 +47,7 @@ main() {
     user=
   fi
   if [[ -n $user ]]; then
+    leave_runtime_dir_to_boot "$user" || log "cannot prepare /run/infer-dev"
     own_workspace "$user" || log "cannot prepare $WORKSPACE"
   fi
   link_helper_scripts "$user" || log "cannot put the helper scripts into /soft/app/llama-cpp"

@@ -9,6 +9,11 @@ readonly HERE=${BASH_SOURCE[0]%/*}
 
 log() { echo "sshd: $*" >&2; }
 
+die() {
+  log "cannot start: $*"
+  exit 1
+}
+
 make_host_key() {
   mkdir -p "$KEYS"
   [[ -s $KEYS/ssh_host_ed25519_key ]] && return
@@ -35,6 +40,8 @@ collect_authorized_keys() {
 
 main() {
   mkdir -p "$RUN" /run/sshd
+  # It holds sshd's configuration: if somebody else made it, the container must do without.
+  [[ $(stat -c %u "$RUN") == 0 ]] || die "$RUN is not root's: remove it"
   chmod 0755 "$RUN" /run/sshd
   make_host_key
   collect_authorized_keys

@@ -65,3 +65,18 @@ def test_health_follows_the_instances(serving: Stack) -> None:
     ok(box.exec("mv", "/hard/volume/workspace/llama-cpp", "/hard/volume/workspace/gone"))
     ok(box.exec("sh", "-c", "infer-dev restart alpha || true"))
     eventually(lambda: box.inspect("{{.State.Health.Status}}") == "unhealthy")
+
+
+@pytest.mark.parametrize("user", ["", "root", "4711"])
+def test_daemon_may_be_another_user_s_than_the_image_s(serving: Stack, user: str) -> None:
+    options = (*ON, *mounts(serving), "-e", f"INFER_DEV_USER={user}")
+    box = serving.plain("sleep", "infinity", options=options)
+    pid = box.wait_until_ready("alpha")["alpha"]["pid"]
+    assert ok(box.exec("stat", "-c", "%u", f"/proc/{pid}")) == (user if user.isdecimal() else "0")
+
+
+def test_sudo_leaves_what_is_installed_to_dev(serving: Stack, archive: Path) -> None:
+    shutil.copy(archive, serving.folder / "packages")
+    box = serving.plain("sleep", "infinity", options=("-v", f"{serving.folder / 'packages'}:/packages:ro"))
+    ok(box.exec("sudo", "infer-dev", "bundle", "install", "/packages/llama-cpp.tgz", user="dev"))
+    assert ok(box.exec("stat", "-Lc", "%U", "/soft/app/llama-cpp/bin/llama-server")) == "dev"

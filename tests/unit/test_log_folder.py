@@ -78,7 +78,10 @@ def test_link_that_a_stranger_planted_among_root_s_is_not_followed(folder: Path)
     assert list((folder / "root-s").iterdir()) == [folder / "root-s" / "a"]
 
 
-@pytest.mark.parametrize("path", ["/usr/lib/infer-dev-none/a", "/etc/infer-dev-none", "/tmp/../root/infer-dev-none"])
+@pytest.mark.parametrize(
+    "path",
+    ["/usr/lib/infer-dev-none/a", "/etc/infer-dev-none", "/run/infer-dev-none/a", "/tmp/../root/infer-dev-none"],
+)
 def test_nothing_is_made_among_the_system_s_folders(path: str) -> None:
     assert not make_log_folder(path, SOMEBODY)
     assert not Path(path).exists()
