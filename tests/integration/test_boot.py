@@ -325,6 +325,8 @@ def test_instances_wait_for_the_daemon_of_boot_however_late(
     assert booted.output.count("listens on") == 1
     assert "instance=a stopped -> starting" in booted.output
     assert not (booted.runtime / "daemon.log").exists()  # where one that `up` starts itself writes
+    booted.signal(signal.SIGTERM)
+    assert booted.wait() == 143
 
 
 def test_term_while_a_step_runs_spawns_nothing_more(boots: Boots, tmp_path: Path) -> None:
