@@ -42,8 +42,9 @@ def main() -> int:
         f".venv/bin/infer-dev up {CONFIG}": "only what differs is restarted (with the export above, if one is shown)",
     }
     _say("\nGo on:")
+    width = max(map(len, ways)) + 2
     for command, what in ways.items():
-        _say(f"  {command:<48}{what}")
+        _say(f"  {command:<{width}}{what}")
     _say("Stop:\n  make demo-stop")
     return 0
 
