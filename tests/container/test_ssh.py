@@ -81,3 +81,12 @@ def test_sshd_that_dies_comes_back(stack: Stack) -> None:
     box.wait_for_ssh()
     ok(box.exec("pkill", "-KILL", "-f", "sshd.*listener"))
     box.wait_for_ssh()
+
+
+def test_sshd_does_not_start_with_a_configuration_of_somebody_else(stack: Stack) -> None:
+    box = stack.run("sleep", "infinity")
+    box.wait_for_ssh()
+    ok(box.exec("chown", "dev", "/run/infer-dev-sshd"))
+    ok(box.exec("pkill", "-KILL", "-f", "sshd.*listener"))
+    eventually(lambda: "/run/infer-dev-sshd is not root's" in box.logs())
+    assert box.ssh("true").returncode != 0

@@ -319,3 +319,13 @@ def test_python_that_the_account_cannot_enter_is_told(places: Any) -> None:
     assert refused.returncode == 78
     assert "cannot run" in refused.stderr
     assert "as the user 'daemon' (INFER_DEV_USER): Permission denied" in refused.stderr
+
+
+def test_plan_is_read_with_the_home_of_the_account(places: Callable[..., Place]) -> None:
+    place = places()
+    config = place.folder / "rack.toml"
+    config.write_text('[instance.a.server]\nmodel = "/m.gguf"\n')
+    told = place.root("up", config, XDG_DATA_HOME="", PATH="/usr/sbin:/usr/bin:/sbin:/bin")
+    assert told.returncode == 69
+    assert f"{ENTRY.pw_dir}/.local/share/infer-dev/" in told.stderr
+    assert "/root/" not in told.stderr

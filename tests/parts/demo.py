@@ -27,7 +27,7 @@ def main() -> int:
     config = str(ROOT / CONFIG)
     instances = [one for one in status["instances"] if one["source"] == config]
     for one in instances:
-        answer = _chat(one["host"], one["port"])
+        answer = chat(one["host"], one["port"])
         _say(f"\n{one['name']} (port {one['port']}) answers: {answer!r}")
     _say("(the model is random numbers; a real one makes sense)\n")
     _step([infer_dev, "status"], environ)
@@ -63,7 +63,7 @@ def _environ_that_finds(server: Path) -> dict[str, str]:
     return environ
 
 
-def _chat(host: str, port: int) -> str:
+def chat(host: str, port: int) -> str:
     body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
     request = urllib.request.Request(
         f"http://{host}:{port}/v1/chat/completions",

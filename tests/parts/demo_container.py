@@ -8,18 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.parts import DEFAULT_CACHE, PartsError, engine, llama_bundle, tiny_model
+from tests.parts.demo import chat
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "dockers" / "infer-dev"
 PROJECT = os.environ.get("INFER_DEV_PROJECT", "infer-dev-demo")
 CONTAINER = PROJECT
 READY_TIMEOUT_S = 60
-REQUEST_TIMEOUT_S = 30
 PORT, SSH_PORT = os.environ.get("INFER_DEV_PORT_8080", "11980"), os.environ.get("INFER_DEV_PORT_SSH", "11922")
 MEMLOCK_BYTES = 8 << 20
 
@@ -96,7 +95,7 @@ def _serve(environ: Mapping[str, str], key: Path) -> None:
     _step([*run, *flags, "stage-2", "sleep", "infinity"], environ)
     _wait_until_ready(environ)
     _step(["docker", "exec", CONTAINER, "infer-dev", "status"], environ)
-    _say(f"$ curl http://127.0.0.1:{PORT}/v1/chat/completions …\n  {_chat()!r}")
+    _say(f"$ curl http://127.0.0.1:{PORT}/v1/chat/completions …\n  {chat('127.0.0.1', int(PORT))!r}")
     _say("  (the model is random numbers; a real one makes sense)")
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
     login = ["ssh", "-F", "none", "-i", str(key), "-p", SSH_PORT, *options, "dev@127.0.0.1"]
@@ -121,17 +120,6 @@ def _wait_until_ready(environ: Mapping[str, str]) -> None:
         if time.monotonic() > deadline:
             raise StepError(f"cannot see the instances ready:\n{_quietly(['docker', 'logs', CONTAINER], environ)}")
         time.sleep(0.2)
-
-
-def _chat() -> str:
-    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{PORT}/v1/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as response:
-        return str(json.load(response)["choices"][0]["message"]["content"])
 
 
 def _step(command: list[str], environ: Mapping[str, str]) -> None:

@@ -64,3 +64,9 @@ def test_base_of_the_gpu_variant_is_the_dockerfile_s() -> None:
     base = re.search(r"^ARG BASE_IMAGE=(\S+)$", (HERE / "Dockerfile").read_text(), re.MULTILINE)
     assert base
     assert base[1] in (HERE / "variant.cuda.yml").read_text()
+
+
+@pytest.mark.parametrize("path", ["dockers/infer-dev/Dockerfile", "installation/peidocker/application.sh"])
+def test_group_of_the_user_is_not_called_by_the_user_s_name(path: str) -> None:
+    # DEV_GID may be the number of a group that the base image has, under another name.
+    assert not re.search(r"(?<!id )-g dev\b|dev:dev", (ROOT / path).read_text())
