@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infer_dev.config.locate import line_of
+from infer_dev.config.locate import Place, dotted, line_of, line_of_item
 from infer_dev.config.merge import merge_tables
 from infer_dev.config.overrides import parse_overrides
 from infer_dev.config.schema import MasterTable
@@ -30,7 +30,27 @@ class ConfigFile:
 
     def place(self, *keys: str) -> str:
         """`FILE:LINE: dotted.key`, or the overrides variable where the value came from there."""
+        return str(self.where(*keys))
+
+    def where(self, *keys: str) -> Place:
+        """As `place`, in its parts."""
         return _place(self.path, self.text, self.overrides, keys)
+
+    def where_of_item(self, keys: Sequence[str], item: int) -> Place:
+        """The place of one item of an array, counted from 0."""
+        whole = _place(self.path, self.text, self.overrides, keys)
+        line = whole.line
+        values = self.value(*keys)
+        if line is not None and isinstance(values, list):
+            line = line_of_item(self.text, keys, item, values)
+        return Place(whole.file, line, f"{whole.key}[{item}]")
+
+    def value(self, *keys: str) -> object:
+        """What stands at a key before defaults are merged in; None where nothing does."""
+        node: object = self.document
+        for key in keys:
+            node = node.get(key) if isinstance(node, dict) else None
+        return node
 
     def place_of(self, name: str, table: str, *keys: str) -> str:
         """The place of the first of `keys` that an instance has in `table`, its own or by default; else its own."""
@@ -41,12 +61,7 @@ class ConfigFile:
         return self.place("instance", name)
 
     def _has(self, *keys: str) -> bool:
-        node: object = self.document
-        for key in keys:
-            if not isinstance(node, dict) or key not in node:
-                return False
-            node = node[key]
-        return True
+        return self.value(*keys) is not None  # TOML has no null, and the overrides' null is refused
 
 
 def load(path: str, overrides: str | None = None) -> ConfigFile:
@@ -114,15 +129,13 @@ def _syntax_error(path: str, text: str, message: str) -> ConfigError:
     )
 
 
-def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[str]) -> str:
-    dotted = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
+def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[str]) -> Place:
     node: object = overrides
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
     if node is not None:
-        return f"{OVERRIDES_VAR}: {dotted}"
-    line = line_of(text, keys)
-    return f"{path}:{line}: {dotted}" if line else f"{path}: {dotted}"
+        return Place(OVERRIDES_VAR, None, dotted(keys))
+    return Place(path, line_of(text, keys), dotted(keys))
 
 
 def _config_error(path: str, text: str, overrides: Mapping[str, Any], findings: Sequence[Finding]) -> ConfigError:

@@ -4,11 +4,63 @@
 text is cut into its statements, and each tells the keys it defines under the table header before it.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 _CLOSING = ("'''", '"""', "]", "}")  # one of these stands on the last line of a statement of several lines
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands that a person wrote.
+
+    Attributes:
+        file: path of the file, or the name of the variable it came from.
+        line: 1-based; None where none can be told.
+        key: the dotted key.
+    """
+
+    file: str
+    line: int | None
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}" if self.line else f"{self.file}: {self.key}"
+
+
+def dotted(keys: Sequence[str]) -> str:
+    """The parts of a key as TOML writes them."""
+    return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
+
+
+def line_of_item(text: str, keys: Sequence[str], item: int, values: Sequence[object]) -> int | None:
+    """The 1-based line of one item of the array at `keys`; that of the key where the item cannot be found.
+
+    Args:
+        text: a valid TOML document.
+        keys: the array's dotted key.
+        item: which one, from 0.
+        values: the array; its strings are looked for one after the other, as they are usually written.
+    """
+    start = _lines(text).get(tuple(keys))
+    if start is None:
+        return line_of(text, keys)
+    lines = text.split("\n")
+    number, column = start, 0
+    for value in values[: item + 1]:
+        written = (f'"{value}"', f"'{value}'") if isinstance(value, str) else (str(value),)
+        while number <= len(lines):
+            hits = [at for one in written if (at := lines[number - 1].find(one, column)) >= 0]
+            if hits:
+                column = min(hits) + 1
+                break
+            number, column = number + 1, 0
+        else:
+            return start
+    return number
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:

@@ -1,0 +1,44 @@
+"""What a check says: how bad, of which instance, where it stands, what is wrong and what to do."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from infer_dev.config.locate import Place
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"
+    """It cannot work."""
+    WARNING = "warning"
+    """It may work, but hardly as meant."""
+    NOTE = "note"
+    """Worth knowing; also what cannot be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        level: how bad it is.
+        code: which kind, in kebab-case; programs may go by it.
+        instance: whose it is; "" if it is about the file or this machine.
+        place: where the value stands that has to change.
+        message: what is wrong, as it continues the place after a colon; no full stop.
+        hint: the next step, or "".
+    """
+
+    level: Level
+    code: str
+    instance: str
+    place: Place
+    message: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """As `check --json` has it; `file`, `line` and `key` instead of the place."""
+        document = asdict(self)
+        return {**document, **document.pop("place")}
