@@ -9,10 +9,13 @@ from dataclasses import asdict
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
-from infer_dev.plan.model import Plan, Source
+from infer_dev.llama_cpp.cause import Cause
+from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json
+from infer_dev.supervisor.reading import Asked
 from infer_dev.supervisor.supervisor import Supervisor
 
 
@@ -59,16 +62,16 @@ class Routes:
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
-        source, plan = _asked(request)
-        result = await self._supervisor.up(source, plan)
+        source, asked = _asked(request)
+        result = await self._supervisor.up(source, asked)
         answer = asdict(result)
         answer["states"] = self._states(result.waiting)
         return json_response(answer)
 
     async def plan(self, request: Request) -> Response:
         """What `/up` with the same body would do; nothing is done."""
-        source, plan = _asked(request)
-        intent = await self._supervisor.plan(source, plan)
+        source, asked = _asked(request)
+        intent = await self._supervisor.plan(source, asked.plan)
         return json_response(
             {
                 "enabled": intent.plan.enabled,
@@ -81,8 +84,9 @@ class Routes:
 
     async def reload(self, request: Request) -> Response:
         """Read files that are up again, by default all; only what differs in them is changed."""
-        config = request.json({"config": str | None})["config"]
-        results = await self._supervisor.reload([_absolute(config)] if config else [])
+        body = request.json({"config": str | None, "check": bool | None})
+        config, check = body["config"], body["check"] is not False
+        results = await self._supervisor.reload([_absolute(config)] if config else [], check=check)
         started = [name for result in results.values() for name in result.started]
         return json_response(
             {
@@ -176,15 +180,31 @@ class Routes:
         }
 
 
-def _asked(request: Request) -> tuple[Source, Plan | None]:
-    """The file that a request names, and what it says if the caller has read it already."""
-    body = request.json({"config": str, "overrides": str | None, "search_path": str, "plan": dict | None})
+def _asked(request: Request) -> tuple[Source, Asked]:
+    """The file that a request names, and what the caller knows of it already."""
+    body = request.json(
+        {
+            "config": str,
+            "overrides": str | None,
+            "search_path": str,
+            "plan": dict | None,
+            "check": bool | None,
+            "keep_going": bool | None,
+            "refused": dict | None,
+        }
+    )
     config = _absolute(body["config"])
     source = Source(path=config, overrides=body["overrides"], search_path=body["search_path"] or "")
     try:
-        return source, plan_from_json(body["plan"]) if body["plan"] else None
-    except ValueError as err:
-        raise UsageError(f"cannot read the request: plan: {err}") from err
+        refused = {
+            str(name): Refusal(Cause(one["cause"]), str(one["detail"]))
+            for name, one in (body["refused"] or {}).items()
+        }
+        plan = plan_from_json(body["plan"]) if body["plan"] else None
+    except (ValueError, KeyError, TypeError) as err:
+        raise UsageError(f"cannot read the request: {err}") from err
+    check, keep_going = body["check"] is not False, bool(body["keep_going"])
+    return source, Asked(plan=plan, check=check, keep_going=keep_going, refused=refused)
 
 
 def _absolute(path: str) -> str:

@@ -1,10 +1,15 @@
 """What a check says: how bad, of which instance, where it stands, what is wrong and what to do."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Level(StrEnum):
@@ -42,3 +47,10 @@ class Finding:
         """As `check --json` has it; `file`, `line` and `key` instead of the place."""
         document = asdict(self)
         return {**document, **document.pop("place")}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Finding:  # Any: as above
+        """The finding that `to_json` made `document` of."""
+        place = Place(document["file"], document["line"], document["key"])
+        named = {name: document[name] for name in ("code", "instance", "message", "hint")}
+        return cls(level=Level(document["level"]), place=place, **named)

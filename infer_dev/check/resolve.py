@@ -29,9 +29,14 @@ def resolve(source: Source, environ: Mapping[str, str]) -> Plan:
         ConfigError: the file cannot be used.
         UnavailableError: there is no llama-server.
     """
+    return resolve_file(source, environ)[1]
+
+
+def resolve_file(source: Source, environ: Mapping[str, str]) -> tuple[ConfigFile, Plan]:
+    """As `resolve`; the file with it, which knows where everything stands."""
     file = load(source.path, source.overrides)
     binary = _binary(file, source) if file.master.enable else SERVER_NAME
-    return build_plan(file, binary, environ)
+    return file, build_plan(file, binary, environ)
 
 
 def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[Plan, str]:

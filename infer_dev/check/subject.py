@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from infer_dev.check.words import Word
 from infer_dev.config.load import ConfigFile
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.plan.model import Spec
 
 

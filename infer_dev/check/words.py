@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from infer_dev.config.load import ConfigFile
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.config.schema import ServerValue
 from infer_dev.config.validate import Instance
 

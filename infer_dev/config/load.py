@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infer_dev.config.locate import Place, dotted, line_of, line_of_item
+from infer_dev.config.locate import line_of, line_of_item
 from infer_dev.config.merge import merge_tables
 from infer_dev.config.overrides import parse_overrides
+from infer_dev.config.place import Place, dotted
 from infer_dev.config.schema import MasterTable
 from infer_dev.config.validate import Finding, Instance, check_instances, check_shape, check_table, check_text
 from infer_dev.errors import ConfigError

@@ -4,36 +4,11 @@
 text is cut into its statements, and each tells the keys it defines under the table header before it.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 _CLOSING = ("'''", '"""', "]", "}")  # one of these stands on the last line of a statement of several lines
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something stands that a person wrote.
-
-    Attributes:
-        file: path of the file, or the name of the variable it came from.
-        line: 1-based; None where none can be told.
-        key: the dotted key.
-    """
-
-    file: str
-    line: int | None
-    key: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.key}" if self.line else f"{self.file}: {self.key}"
-
-
-def dotted(keys: Sequence[str]) -> str:
-    """The parts of a key as TOML writes them."""
-    return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
 
 
 def line_of_item(text: str, keys: Sequence[str], item: int, values: Sequence[object]) -> int | None:

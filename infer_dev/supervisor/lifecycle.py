@@ -126,6 +126,13 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """It was to be started, but a check says that it cannot work."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The process and all it left are gone. `clean`: exit status 0."""
 
@@ -154,6 +161,7 @@ Event = (
     | ProbePassed
     | Impostor
     | SpawnFailed
+    | Refused
     | Orphaned
     | Exited
 )
@@ -218,6 +226,8 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
             return _start_by_hand(life)
         case State.FAILED | State.BACKOFF, Stop():
             return _rest(life)
+        case State.DISABLED | State.STOPPED | State.FAILED | State.BACKOFF, Refused(failure):
+            return Step(Life(state=State.FAILED, rest=life.rest, failure=failure))
         case State.BACKOFF, Due():
             return _ask(life)
         case State.STARTING, Cleared() if life.held:

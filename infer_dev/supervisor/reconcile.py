@@ -36,6 +36,29 @@ class Intent:
         return tuple(spec for spec in self.plan.specs if spec.starts_itself and spec.name not in self.beaten)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpResult:
+    """What `up` set going.
+
+    Attributes:
+        enabled: False if `[master].enable` is: then nothing was done.
+        waiting: instances of the file that should become ready.
+        attached: those of them that `up` stays with (`background = false`).
+        last_id: the id of the last record before anything was started.
+        changes: what became of which instance.
+        started: instances that got a new process.
+        warnings: what a check found, a line each.
+    """
+
+    enabled: bool
+    waiting: tuple[str, ...]
+    attached: tuple[str, ...]
+    last_id: int
+    changes: Changes
+    started: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, start_resting: bool) -> Intent:
     """Compare a file's plan with what is.
 

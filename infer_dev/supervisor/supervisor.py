@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
+from infer_dev.check.verdict import Refusal, Verdict
 from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
 from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Plan, Source, Spec
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
-from infer_dev.supervisor.reconcile import Intent, busy_members, intend
+from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
+from infer_dev.supervisor.reconcile import Intent, UpResult, busy_members, intend
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
@@ -23,32 +25,12 @@ log = logging.getLogger(__name__)
 KILL_GRACE_S = 10.0  # after its deadlines an instance has been killed; one that is still there does not go
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpResult:
-    """What `up` set going.
-
-    Attributes:
-        enabled: False if `[master].enable` is: then nothing was done.
-        waiting: instances of the file that should become ready.
-        attached: those of them that `up` stays with (`background = false`).
-        last_id: the id of the last record before anything was started.
-        changes: what became of which instance.
-        started: instances that got a new process.
-    """
-
-    enabled: bool
-    waiting: tuple[str, ...]
-    attached: tuple[str, ...]
-    last_id: int
-    changes: Changes
-    started: tuple[str, ...] = ()
-
-
 class Supervisor:
     """The one owner of the set of instances. Requests that start anything are dealt with one after another."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, judge: Judge | None = None) -> None:
         self._around = around
+        self._reader = Reader(around.environ, judge)
         self.history = around.history
         self.sources: dict[str, Source] = {}
         self._instances: dict[str, Instance] = {}
@@ -93,7 +75,7 @@ class Supervisor:
 
     def _go_on(self) -> None:
         """Take over the instances that run, let those that have ended meanwhile go on as their policy says."""
-        for instance in take_over(self._around, self.sources, self._read):
+        for instance in take_over(self._around, self.sources, self._reader.plan_of):
             self._add(instance)
         if self._instances:
             self._save_sources()
@@ -142,19 +124,26 @@ class Supervisor:
             if not self.sources and not self._leaving.is_set():
                 self.leave()
 
-    async def up(self, source: Source, plan: Plan | None = None) -> UpResult:
+    async def up(self, source: Source, asked: Asked | None = None) -> UpResult:
         """Make the file's instances run as it describes; those that already do are not touched.
 
         Args:
             source: where the plan comes from; read again at a reload.
-            plan: what it says now, if the caller has read it already.
+            asked: what the caller knows of it already, and how to go about it.
 
         Raises:
             ConfigError, UnavailableError: nothing has been changed, unless the daemon was told to leave meanwhile.
             TimedOutError: one that had to be stopped first does not end.
         """
+        asked = asked or Asked()
         async with self._changing():
-            return await self._reconcile(source, plan or self._read(source), start_resting=True)
+            reading = Reading(asked.plan) if asked.plan else self._reader.read(source)
+            verdict = await self._judged(reading, start_resting=True) if asked.check else Verdict()
+            if not asked.keep_going:
+                verdict.refuse(source.path)
+            refused = {**verdict.refusals([spec.name for spec in reading.plan.specs]), **asked.refused}
+            result = await self._reconcile(source, reading.plan, start_resting=True, refused=refused)
+            return replace(result, warnings=tuple(verdict.warnings))
 
     async def plan(self, source: Source, plan: Plan | None = None) -> Intent:
         """What `up` would do now. Nothing is changed.
@@ -163,7 +152,7 @@ class Supervisor:
             ConfigError, UnavailableError: the file cannot be used.
         """
         async with self._reconciling:
-            return self._intend(plan or self._read(source), start_resting=True)
+            return self._intend(plan or self._reader.plan_of(source), start_resting=True)
 
     def want_reload(self) -> None:
         """Have every file read again soon; asked many times meanwhile, once more is enough."""
@@ -182,10 +171,10 @@ class Supervisor:
                 except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
                     log.exception("the reload of %s failed", path)
 
-    async def reload(self, paths: Sequence[str] = ()) -> dict[str, UpResult]:
+    async def reload(self, paths: Sequence[str] = (), *, check: bool = True) -> dict[str, UpResult]:
         """Read files that are up again, by default all, and change only what differs in them.
 
-        All are read before the first is acted on: one that cannot be used changes nothing.
+        All are read and checked before the first is acted on: one that cannot be used changes nothing.
 
         Raises:
             NotFoundError: no such file is up.
@@ -195,12 +184,26 @@ class Supervisor:
             for path in paths:
                 self._refuse_unknown(path)
             sources = {path: self.sources[path] for path in paths or self.sources}
-            plans = {path: self._read(source) for path, source in sources.items()}
-            for plan in plans.values():
-                self._intend(plan, start_resting=False)
-            return {
-                path: await self._reconcile(sources[path], plan, start_resting=False) for path, plan in plans.items()
-            }
+            readings = {path: self._reader.read(source) for path, source in sources.items()}
+            verdicts = {path: Verdict() for path in sources}
+            for path, reading in readings.items():
+                self._intend(reading.plan, start_resting=False)
+                if check:
+                    verdicts[path] = await self._judged(reading, start_resting=False)
+                    verdicts[path].refuse(path)
+            results = {}
+            for path, reading in readings.items():
+                result = await self._reconcile(sources[path], reading.plan, start_resting=False)
+                results[path] = replace(result, warnings=tuple(verdicts[path].warnings))
+            return results
+
+    async def _judged(self, reading: Reading, *, start_resting: bool) -> Verdict:
+        """What a check finds about the instances that would get a new process."""
+        if not reading.plan.enabled:
+            return Verdict()
+        starting = self._intend(reading.plan, start_resting=start_resting).starting
+        running = {one.spec.endpoint: one.status().pid for one in self._instances.values() if one.is_running}
+        return await self._reader.judged(reading, starting, running)
 
     def _refuse_unknown(self, path: str) -> None:
         if path not in self.sources:
@@ -294,12 +297,6 @@ class Supervisor:
                 raise NotFoundError(f"cannot find an instance named {name!r}", hint=f"instances: {known}")
         return [self._instances[name] for name in names]
 
-    def _read(self, source: Source) -> Plan:
-        # Importing what reads a file costs more than all else in the daemon's start (docs/dependencies.md).
-        from infer_dev.check.resolve import resolve  # noqa: PLC0415 - see above
-
-        return resolve(source, self._around.environ)
-
     def _intend(self, plan: Plan, *, start_resting: bool) -> Intent:
         """What a plan comes to.
 
@@ -316,7 +313,9 @@ class Supervisor:
         refuse_conflicts(plan, [seat.spec for seat in others])
         return intend(plan, ours, others, start_resting=start_resting)
 
-    async def _reconcile(self, source: Source, plan: Plan, *, start_resting: bool) -> UpResult:
+    async def _reconcile(
+        self, source: Source, plan: Plan, *, start_resting: bool, refused: Mapping[str, Refusal] | None = None
+    ) -> UpResult:
         if not plan.enabled:
             return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
         intent = self._intend(plan, start_resting=start_resting)
@@ -329,7 +328,8 @@ class Supervisor:
         self._save_sources()
         self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
-        await self._tell_all((self._instances[name] for name in intent.starting), Start())
+        first = events_of(intent.starting, refused or {})
+        await asyncio.gather(*(self._instances[name].tell(event) for name, event in first.items()))
         return UpResult(
             enabled=True,
             waiting=tuple(spec.name for spec in intent.waiting),

@@ -23,6 +23,7 @@ from infer_dev.supervisor.lifecycle import (
     Orphaned,
     ProbeFailed,
     ProbePassed,
+    Refused,
     Restart,
     SpawnFailed,
     Start,
@@ -54,6 +55,7 @@ EVENTS = {
     "spawn-failed": SpawnFailed(NO_MODEL),
     "orphaned": Orphaned(Exited(KILLED, clean=False)),
     "crashed": Exited(KILLED, clean=False),
+    "refused": Refused(Failure(cause=Cause.MODEL_NOT_FOUND)),
     "ended": Exited(Failure(cause=Cause.UNKNOWN, exit_status=0), clean=True),
 }
 
@@ -73,6 +75,7 @@ TABLE = {
     "probe-passed": (".", ".", ".", "."),
     "impostor":     (".", ".", ".", "."),
     "spawn-failed": (".", ".", ".", "."),
+    "refused":      ("failed",         "failed",         "failed",         "failed"),
     "crashed":      (".", ".", ".", "."),
     "ended":        (".", ".", ".", "."),
 }  # fmt: skip
@@ -91,6 +94,7 @@ RUNNING_TABLE = {
     "probe-passed": (".",                 ".",                  "ready",              "."),
     "impostor":     ("stopping TERM",     ".",                  ".",                  "."),
     "spawn-failed": ("failed",            ".",                  ".",                  "."),
+    "refused":      (".",                 ".",                  ".",                  "."),
     "crashed":      ("backoff",           "starting ASK",     "starting ASK",     "stopped"),
     "ended":        ("backoff",           "stopped",            "stopped",            "stopped"),
 }  # fmt: skip

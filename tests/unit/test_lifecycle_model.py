@@ -22,6 +22,7 @@ from infer_dev.supervisor.lifecycle import (
     Orphaned,
     ProbeFailed,
     ProbePassed,
+    Refused,
     Restart,
     SpawnFailed,
     Start,
@@ -99,7 +100,7 @@ class InstanceMachine(RuleBasedStateMachine):
         else:
             self.now += seconds
 
-    @rule(event=st.sampled_from([Start(), Stop(), Restart(), Kill()]))
+    @rule(event=st.sampled_from([Start(), Stop(), Restart(), Kill(), Refused(Failure(cause=Cause.BAD_ARGUMENT))]))
     def somebody_asks(self, event: Event) -> None:
         self.happens(event)
 

@@ -1,0 +1,83 @@
+"""What the findings mean for a start: which instances cannot work, and how that is told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infer_dev.check.finding import Finding, Level
+from infer_dev.errors import ConfigError
+from infer_dev.llama_cpp.cause import Cause
+
+NOTHING_STARTED = "nothing was started or changed; --no-check starts without looking"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an instance is not started: as a failure of it would be told."""
+
+    cause: Cause
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The findings about what is to be started."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(one for one in self.findings if one.level is Level.ERROR)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings, a line each."""
+        return [told(one) for one in self.findings if one.level is Level.WARNING]
+
+    def refuse(self, path: str) -> None:
+        """Raise if anything cannot work.
+
+        Raises:
+            ConfigError: names every error with its place and next step.
+        """
+        errors = self.errors
+        if len(errors) == 1:
+            hint = f"{errors[0].hint}; {NOTHING_STARTED}" if errors[0].hint else NOTHING_STARTED
+            raise ConfigError(f"cannot start {errors[0].place}: {errors[0].message}", hint=hint)
+        if errors:
+            lines = [f"  {told(one)}" for one in errors]
+            raise ConfigError(
+                "\n".join([f"cannot start {path}: {len(errors)} errors:", *lines]), hint=NOTHING_STARTED
+            )
+
+    def refusals(self, names: Sequence[str]) -> dict[str, Refusal]:
+        """Which of `names` cannot work, and why: each by its first error. One about the file is about all."""
+        found: dict[str, Refusal] = {}
+        for one in self.errors:
+            for name in [one.instance] if one.instance else names:
+                if name in names:
+                    found.setdefault(name, Refusal(cause_of(one), told(one)))
+        return found
+
+    def to_json(self) -> list[dict[str, Any]]:  # Any: JSON
+        """The findings as `check --json` has them."""
+        return [one.to_json() for one in self.findings]
+
+
+def verdict_from_json(documents: Sequence[Mapping[str, Any]]) -> Verdict:  # Any: JSON
+    """The verdict that `to_json` made `documents` of."""
+    return Verdict(tuple(Finding.from_json(one) for one in documents))
+
+
+def told(finding: Finding) -> str:
+    """A finding as one line."""
+    hint = f" ({finding.hint})" if finding.hint else ""
+    return f"{finding.place}: {finding.message}{hint}"
+
+
+def cause_of(finding: Finding) -> Cause:
+    """The cause an instance would fail with: a finding's code where it is one."""
+    try:
+        return Cause(finding.code)
+    except ValueError:
+        return Cause.BAD_ARGUMENT

@@ -1,0 +1,28 @@
+"""Where something stands that a person wrote. Apart from what finds it, because the daemon always imports this."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands that a person wrote.
+
+    Attributes:
+        file: path of the file, or the name of the variable it came from.
+        line: 1-based; None where none can be told.
+        key: the dotted key.
+    """
+
+    file: str
+    line: int | None
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}" if self.line else f"{self.file}: {self.key}"
+
+
+def dotted(keys: Sequence[str]) -> str:
+    """The parts of a key as TOML writes them."""
+    return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
