@@ -6,15 +6,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infer_dev import __version__
 from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.http import HttpServer
 from infer_dev.api.routes import Routes
+from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
 from infer_dev.host.printable import printable, printable_line
@@ -23,6 +24,7 @@ from infer_dev.host.process import OFFSPRING, life_id
 from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
+from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import HISTORY_NAME, socket_path
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
@@ -31,6 +33,9 @@ from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import OrphanStatuses, Surroundings
+
+if TYPE_CHECKING:  # not imported before a file is read
+    from infer_dev.config.load import ConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +110,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         oom_score_adj=oom.keep_this_process(),
         gpu_driver=gpu.driver(),
     )
-    supervisor = Supervisor(around)
+    supervisor = Supervisor(around, _judge)
     path = socket_path(runtime)
     http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper).router())
     control = ControlSocket(path, http.serve_connection)
@@ -134,6 +139,12 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         control.close()
         await http.close()
         log.info("daemon pid=%d leaves", os.getpid())
+
+
+def _judge(file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
+    from infer_dev.check.run import judge  # noqa: PLC0415 - imports all checks; the first request that needs them waits
+
+    return judge(file, plan, names, running)
 
 
 async def _beat(

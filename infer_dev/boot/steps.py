@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infer_dev.boot.failures import Failures
 
 INSTALL = ("bundle", "install")
-UP = ("up", "--no-wait")
+UP = ("up", "--no-wait", "--keep-going")
 RETRY_S = 0.5
 TOLD_BYTES = 8192
 

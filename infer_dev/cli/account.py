@@ -52,8 +52,8 @@ def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
         ) from err
 
 
-def plan_of_account(config: str) -> dict[str, Any] | None:  # Any: a JSON document
-    """The plan of a file, read by a process of the account's: root must not read for it what it cannot read itself.
+def reading_of_account(config: str, *, check: bool) -> dict[str, Any] | None:  # Any: a JSON document
+    """As `check.ahead.read_ahead`, by a process of the account's: root must not read for it what it cannot.
 
     None where there is nothing to change, or that process could not tell; the daemon then reads it.
 
@@ -70,7 +70,7 @@ def plan_of_account(config: str) -> dict[str, Any] | None:  # Any: a JSON docume
     pid = os.fork()
     if pid == 0:
         try:
-            _tell_plan(path, account, writing)
+            _tell(path, account, writing, check=check)
         finally:
             os._exit(0)
     os.close(writing)
@@ -80,18 +80,17 @@ def plan_of_account(config: str) -> dict[str, Any] | None:  # Any: a JSON docume
     answer = json.loads(told) if told else {}
     if "problem" in answer:
         raise from_problem(answer["problem"])
-    return answer.get("plan")
+    return answer.get("read")
 
 
-def _tell_plan(path: str, account: Account, writing: int) -> None:
-    """In the child: write the plan, or why there is none."""
-    from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
-    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
+def _tell(path: str, account: Account, writing: int, *, check: bool) -> None:
+    """In the child: write what was read, or why nothing was."""
+    from infer_dev.check.ahead import read_ahead  # noqa: PLC0415 - pydantic
 
     account.become()
     os.environ.update(account.environ(os.environ))  # `~` is asked of it, too
     try:
-        answer = {"plan": plan_to_json(resolve(source_of_caller(path, os.environ), os.environ))}
+        answer = {"read": read_ahead(path, os.environ, check=check)}
     except InferDevError as err:
         answer = {"problem": err.as_problem()}
     with os.fdopen(writing, "w") as pipe:

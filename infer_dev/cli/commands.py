@@ -34,6 +34,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "up": Command("start what a file describes, wait until it serves", "up:up", 0, 1),
     "down": Command("stop all instances and the daemon, or those of one file", "up:down", 0, 1),
+    "check": Command("say what cannot work in a file, before anything is started", "check:check", 0, 1),
     "plan": Command("show what `up` would do", "plan:plan", 0, 1),
     "reload": Command("read the files that are up again, change only what differs", "plan:reload", 0, 1),
     "status": Command("show the instances and how they are", "status:status", 0, ANY_NUMBER),

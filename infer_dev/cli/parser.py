@@ -46,6 +46,7 @@ _name = click.argument("name", shell_complete=_complete_names)
 _config = click.argument("config", metavar="[FILE]", required=False, type=click.Path())
 _json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _no_wait = click.option("--no-wait", is_flag=True, help="do not wait until it serves")
+_no_check = click.option("--no-check", is_flag=True, help="start without looking at what cannot work")
 _timeout = click.option(
     "--timeout", "timeout_s", metavar="SECONDS", type=click.FloatRange(min=0), help="wait no longer than this"
 )
@@ -55,8 +56,11 @@ _timeout = click.option(
 @_config
 @_no_wait
 @_timeout
-def up(config: str | None, *, no_wait: bool, timeout_s: float | None) -> int:
-    return run_command("up", *([config] if config else []), wait=not no_wait, timeout_s=timeout_s)
+@_no_check
+@click.option("--keep-going", is_flag=True, help="start what can work, though the check says that something cannot")
+def up(config: str | None, *, no_wait: bool, timeout_s: float | None, no_check: bool, keep_going: bool) -> int:
+    plain = [config] if config else []
+    return run_command("up", *plain, wait=not no_wait, timeout_s=timeout_s, check=not no_check, keep_going=keep_going)
 
 
 @cli.command(help=COMMANDS["down"].help)
@@ -76,8 +80,18 @@ def plan(config: str | None, *, as_json: bool) -> int:
 @_config
 @_no_wait
 @_timeout
-def reload_(config: str | None, *, no_wait: bool, timeout_s: float | None) -> int:
-    return run_command("reload", *([config] if config else []), wait=not no_wait, timeout_s=timeout_s)
+@_no_check
+def reload_(config: str | None, *, no_wait: bool, timeout_s: float | None, no_check: bool) -> int:
+    plain = [config] if config else []
+    return run_command("reload", *plain, wait=not no_wait, timeout_s=timeout_s, check=not no_check)
+
+
+@cli.command(help=COMMANDS["check"].help)
+@_config
+@_json
+@click.option("--strict", is_flag=True, help="take warnings for errors")
+def check(config: str | None, *, as_json: bool, strict: bool) -> int:
+    return run_command("check", *([config] if config else []), as_json=as_json, strict=strict)
 
 
 @cli.command(help=COMMANDS["daemon"].help, hidden=True)

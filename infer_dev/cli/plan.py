@@ -39,9 +39,12 @@ def plan(config: str | None = None, *, as_json: bool = False) -> int:
     return EXIT_OK
 
 
-def reload(config: str | None = None, *, wait: bool = True, timeout_s: float | None = None) -> int:
+def reload(
+    config: str | None = None, *, wait: bool = True, timeout_s: float | None = None, check: bool = True
+) -> int:
     """Read files that are up again; wait until what was started is ready or has failed."""
     from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - for this command only
+    from infer_dev.cli.up import tell_warnings  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
     daemon = client()
@@ -50,8 +53,9 @@ def reload(config: str | None = None, *, wait: bool = True, timeout_s: float | N
 
         up = {str(one["source"]) for one in daemon.get("/status")["instances"]}
         give_log_folders([config] if config else sorted(up))
-    answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None})
+    answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None, "check": check})
     for path, result in answer["files"].items():
+        tell_warnings(result["warnings"])
         changes = result["changes"]
         told = [f"{len(names)} {word}" for word, names in changes.items() if names]
         print(f"{path}: {', '.join(told) or 'no instances'}", file=sys.stderr)

@@ -12,47 +12,83 @@ from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from infer_dev.api.client import DaemonClient
 
 EXIT_WAIT_S = 10.0
 
 
-def up(config: str | None = None, *, wait: bool = True, timeout_s: float | None = None) -> int:
+def up(
+    config: str | None = None,
+    *,
+    wait: bool = True,
+    timeout_s: float | None = None,
+    check: bool = True,
+    keep_going: bool = False,
+) -> int:
     """Reconcile with a file; wait until every instance that starts by itself is ready or has failed."""
     path = config_path(config)
     launch = Launch()
     try:
         # Where a daemon is only starting, the file is read here meanwhile: that takes both the same time.
-        plan = _read_plan(path) if launch.is_needed else None
+        ahead = _read_ahead(path, check=check, keep_going=keep_going) if launch.is_needed else {}
     except InferDevError:
         if launch.wait():
             _leave(client())
         raise
     from infer_dev.api.client import caller_request  # noqa: PLC0415 - while the daemon starts
-    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - as above
+    from infer_dev.cli.progress import deadline_of  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
-    _prepare_logs(path, plan)
+    _prepare_logs(path, ahead.get("plan"))
     is_new, daemon = launch.wait(), client()
+    body = {"check": check, "keep_going": keep_going, **caller_request(path, os.environ), **ahead}
     try:
-        result = daemon.post("/up", {**caller_request(path, os.environ), "plan": plan})
+        result = daemon.post("/up", body)
     except InferDevError:
         if is_new:
             _leave(daemon)
         raise
-    if not result["enabled"]:
-        print(f"{path}: master.enable is false: nothing is started")
-        if is_new:
-            _leave(daemon)
-        return EXIT_OK
+    tell_warnings(result["warnings"])
+    if result["enabled"]:
+        return _follow(path, daemon, result, wait=wait, deadline=deadline)
+    print(f"{path}: master.enable is false: nothing is started")
+    if is_new:
+        _leave(daemon)
+    return EXIT_OK
+
+
+def _follow(
+    path: str, daemon: DaemonClient, result: Mapping[str, Any], *, wait: bool, deadline: float | None
+) -> int:  # Any: JSON
+    """Wait for what was set going; returns the exit status."""
+    from infer_dev.cli.progress import wait_until_settled  # noqa: PLC0415 - imported by now
+
     if not result["waiting"]:
         print(f"{path}: no instance starts by itself", file=sys.stderr)
     if not wait:
-        return EXIT_OK
+        for name, why in result["refused"].items():
+            tell_line("error", f"{name} is not started: {why}")
+        return EXIT_FAILED if result["refused"] else EXIT_OK
     status = wait_until_settled(daemon, result["states"], after_id=result["last_id"], deadline=deadline)
     if result["attached"]:
         return _stay_with(daemon, result["attached"], after_id=result["last_id"]) or status
     return status
+
+
+def tell_warnings(warnings: Sequence[str]) -> None:
+    """Tell what a check warned of."""
+    for one in warnings:
+        tell_line("warning", one)
+
+
+def tell_line(level: str, text: str) -> None:
+    """One line on stderr, as compilers do it."""
+    from infer_dev.host.printable import printable  # noqa: PLC0415 - where there is something to tell
+
+    print(f"{level}: {printable(text)}", file=sys.stderr)
 
 
 def _prepare_logs(path: str, plan: dict[str, object] | None) -> None:
@@ -65,20 +101,35 @@ def _prepare_logs(path: str, plan: dict[str, object] | None) -> None:
             give_log_folders_of(plan)
 
 
-def _read_plan(path: str) -> dict[str, object] | None:
-    """The plan of a file; None where the daemon has to read it."""
+def _read_ahead(path: str, *, check: bool, keep_going: bool) -> dict[str, Any]:  # Any: JSON
+    """What the daemon is told of a file: its plan, and what a check refuses. Empty where the daemon has to read it.
+
+    Raises:
+        InferDevError: the file cannot be used, or a check says that it cannot work.
+    """
     import gc  # noqa: PLC0415 - only to start a daemon
 
     gc.disable()  # what is imported stays; to look for garbage in it takes an eighth of the time
     if other_user():
-        from infer_dev.cli.account import plan_of_account  # noqa: PLC0415 - for root only
+        from infer_dev.cli.account import reading_of_account  # noqa: PLC0415 - for root only
 
-        return plan_of_account(path)
-    from infer_dev.check.resolve import resolve, source_of_caller  # noqa: PLC0415 - pydantic
-    from infer_dev.plan.serial import plan_to_json  # noqa: PLC0415 - as above
+        read = reading_of_account(path, check=check)
+    else:
+        from infer_dev.check.ahead import read_ahead  # noqa: PLC0415 - pydantic
 
+        read = read_ahead(path, os.environ, check=check)
     gc.enable()
-    return plan_to_json(resolve(source_of_caller(path, os.environ), os.environ))
+    if read is None:
+        return {}
+    from infer_dev.check.verdict import verdict_from_json  # noqa: PLC0415 - imported by now
+
+    verdict = verdict_from_json(read["findings"])
+    if not keep_going:
+        verdict.refuse(path)
+    tell_warnings(verdict.warnings)
+    refusals = verdict.refusals([spec["name"] for spec in read["plan"]["specs"]])
+    refused = {name: {"cause": why.cause, "detail": why.detail} for name, why in refusals.items()}
+    return {"plan": read["plan"], "check": False, "refused": refused}
 
 
 def down(config: str | None = None) -> int:

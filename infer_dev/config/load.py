@@ -19,6 +19,28 @@ MAX_FILE_BYTES = 4 * 1024 * 1024  # far above any real file; a model given by mi
 
 
 @dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is not of the contract."""
+
+    place: Place
+    keys: tuple[str, ...]
+    message: str
+    hint: str = ""
+
+
+class MistakesError(ConfigError):
+    """The file is not of the contract.
+
+    Args:
+        mistakes: each one of them.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", mistakes: Sequence[Mistake] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.mistakes = tuple(mistakes)
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigFile:
     """A checked configuration file. The last three (Any: JSON) are kept to name places in errors."""
 
@@ -118,16 +140,16 @@ def _read(path: str) -> str:
         ) from err
 
 
-def _syntax_error(path: str, text: str, message: str) -> ConfigError:
+def _syntax_error(path: str, text: str, message: str) -> MistakesError:
     # "… (at line 3, column 5)" or "… (at end of document)": tomllib has no other way to tell the place.
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    where, what = (f"{path}:{found[2]}:{found[3]}", found[1]) if found else (path, message)
+    line, where, what = (int(found[2]), f"{path}:{found[2]}:{found[3]}", found[1]) if found else (None, path, message)
     if message.endswith(" (at end of document)"):
-        where = f"{path}:{text.count(chr(10)) + 1}"
-    return ConfigError(
-        f"cannot parse {where}: not valid TOML: {what}",
-        hint="strings need quotes, true and false are lower case, a table's name stands in [brackets]",
-    )
+        line = text.count("\n") + 1
+        where = f"{path}:{line}"
+    hint = "strings need quotes, true and false are lower case, a table's name stands in [brackets]"
+    mistake = Mistake(Place(path, line, ""), (), f"not valid TOML: {what}", hint)
+    return MistakesError(f"cannot parse {where}: not valid TOML: {what}", hint=hint, mistakes=[mistake])
 
 
 def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[str]) -> Place:
@@ -139,13 +161,11 @@ def _place(path: str, text: str, overrides: Mapping[str, Any], keys: Sequence[st
     return Place(path, line_of(text, keys), dotted(keys))
 
 
-def _config_error(path: str, text: str, overrides: Mapping[str, Any], findings: Sequence[Finding]) -> ConfigError:
+def _config_error(path: str, text: str, overrides: Mapping[str, Any], findings: Sequence[Finding]) -> MistakesError:
     findings = sorted(findings, key=lambda finding: line_of(text, finding.keys) or 0)  # as one goes through a file
-    told = [f"{_place(path, text, overrides, finding.keys)}: {finding.message}" for finding in findings]
-    if len(findings) == 1:
-        return ConfigError(f"cannot use {told[0]}", hint=findings[0].hint)
-    lines = [
-        f"  {line}{f' ({finding.hint})' if finding.hint else ''}"
-        for line, finding in zip(told, findings, strict=True)
-    ]
-    return ConfigError("\n".join([f"cannot use {path}: {len(findings)} mistakes:", *lines]))
+    mistakes = [Mistake(_place(path, text, overrides, one.keys), one.keys, one.message, one.hint) for one in findings]
+    told = [f"{one.place}: {one.message}" for one in mistakes]
+    if len(mistakes) == 1:
+        return MistakesError(f"cannot use {told[0]}", hint=mistakes[0].hint, mistakes=mistakes)
+    lines = [f"  {line}{f' ({one.hint})' if one.hint else ''}" for line, one in zip(told, mistakes, strict=True)]
+    return MistakesError("\n".join([f"cannot use {path}: {len(mistakes)} mistakes:", *lines]), mistakes=mistakes)

@@ -12,7 +12,7 @@ class Place:
     Attributes:
         file: path of the file, or the name of the variable it came from.
         line: 1-based; None where none can be told.
-        key: the dotted key.
+        key: the dotted key, or "".
     """
 
     file: str
@@ -20,7 +20,8 @@ class Place:
     key: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.key}" if self.line else f"{self.file}: {self.key}"
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.key}" if self.key else where
 
 
 def dotted(keys: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
@@ -48,6 +48,7 @@ class UpResult:
         changes: what became of which instance.
         started: instances that got a new process.
         warnings: what a check found, a line each.
+        refused: instances that were not started, as a check says that they cannot work, and why.
     """
 
     enabled: bool
@@ -57,6 +58,7 @@ class UpResult:
     changes: Changes
     started: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, start_resting: bool) -> Intent:

@@ -328,7 +328,8 @@ class Supervisor:
         self._save_sources()
         self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
-        first = events_of(intent.starting, refused or {})
+        refused = refused or {}
+        first = events_of(intent.starting, refused)
         await asyncio.gather(*(self._instances[name].tell(event) for name, event in first.items()))
         return UpResult(
             enabled=True,
@@ -337,6 +338,7 @@ class Supervisor:
             last_id=last_id,
             changes=intent.changes,
             started=intent.starting,
+            refused={name: refused[name].detail for name in intent.starting if name in refused},
         )
 
     async def _take_on(self, intent: Intent) -> None:

@@ -306,8 +306,8 @@ def noting(folder: Path, then: str) -> dict[str, list[str]]:
 
 def test_bundle_then_instances(boots: Boots, tmp_path: Path) -> None:
     booted = boots("sleep", "1000", fake_daemon=[], parts=noting(tmp_path, ""), env=BOTH_ON)
-    eventually(lambda: "up --no-wait: done" in booted.output)
-    assert (tmp_path / "called").read_text() == "bundle install\nup --no-wait\n"
+    eventually(lambda: "up --no-wait --keep-going: done" in booted.output)
+    assert (tmp_path / "called").read_text() == "bundle install\nup --no-wait --keep-going\n"
 
 
 def test_instances_wait_for_the_daemon_of_boot_however_late(
@@ -321,7 +321,7 @@ def test_instances_wait_for_the_daemon_of_boot_however_late(
     late = f"sleep 1; exec {sys.executable} -P -m infer_dev daemon"
     env = {"AUTO_INFER_LLAMA_CPP_ON_BOOT": "1", "AUTO_INFER_LLAMA_CPP_CONFIG": str(config)}
     booted = boots("sleep", "1000", parts={"daemon": ["sh", "-c", late]}, env=env)
-    eventually(lambda: "up --no-wait: done" in booted.output)
+    eventually(lambda: "up --no-wait --keep-going: done" in booted.output)
     assert booted.output.count("listens on") == 1
     assert "instance=a stopped -> starting" in booted.output
     assert not (booted.runtime / "daemon.log").exists()  # where one that `up` starts itself writes
@@ -347,7 +347,7 @@ def test_failed_step_is_told_and_takes_nothing_away(boots: Boots, tmp_path: Path
     assert told.read_text() == (
         "cannot install the llama.cpp bundle: `infer-dev bundle install`: exit status 1\n  cannot open the archive\n"
     )
-    eventually(lambda: "up --no-wait: done" in booted.output)
+    eventually(lambda: "up --no-wait --keep-going: done" in booted.output)
     assert booted.wrapper.poll() is None
     booted.signal(signal.SIGTERM)
     booted.wait()

@@ -1,0 +1,79 @@
+"""`infer-dev check`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from infer_dev.check.finding import Finding, Level
+from infer_dev.cli.launch import client
+from infer_dev.cli.paths import config_path
+from infer_dev.cli.text import is_terminal, sanitized
+from infer_dev.errors import EXIT_CONFIG, EXIT_OK, InferDevError
+from infer_dev.settings import other_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infer_dev.check.report import Report
+
+DAEMON_TIMEOUT_S = 2.0
+
+
+def check(config: str | None = None, *, as_json: bool = False, strict: bool = False) -> int:
+    """Say what cannot work in a file. Nothing is started but `llama-server --help`."""
+    path = os.path.abspath(config_path(config))
+    if other_user():
+        from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
+
+        go_on_as_account()
+    from infer_dev.check.run import examine  # noqa: PLC0415 - imports all checks
+
+    report = examine(path, os.environ, running=_running())
+    if as_json:
+        print(json.dumps(report.to_json(), ensure_ascii=False))
+    elif is_terminal(sys.stdout):
+        from infer_dev.cli.findings import print_report  # noqa: PLC0415 - rich, on a terminal only
+
+        print_report(report)
+    else:
+        print("\n".join(plain_lines(report)))
+    is_bad = report.count(Level.ERROR) or (strict and report.count(Level.WARNING))
+    return EXIT_CONFIG if is_bad else EXIT_OK
+
+
+def plain_lines(report: Report) -> list[str]:
+    """The report as other programs read it: a line a finding, `FILE:LINE: level: [instance] key: message`."""
+    lines = [plain_line(one) for one in report.findings]
+    if len(report.rows) > 1:
+        from infer_dev.cli.text import columns  # noqa: PLC0415 - where there is a table
+
+        lines += ["", columns([list(row) for row in report.rows])]
+    return [*lines, "", summary(report)] if lines else [summary(report)]
+
+
+def plain_line(one: Finding) -> str:
+    """One finding in one line."""
+    where = f"{one.place.file}:{one.place.line}" if one.place.line else one.place.file
+    parts = [where, str(one.level), one.place.key, one.message]
+    text = ": ".join(part for part in parts if part) + (f" ({one.hint})" if one.hint else "")
+    return sanitized(text, terminal=True)
+
+
+def summary(report: Report) -> str:
+    """The last line: how many of what, and what it was held against."""
+    words = [f"{count} {level}{'s' if count != 1 else ''}" for level in Level if (count := report.count(level))]
+    against = f" (held against llama-server {report.version or report.binary})" if report.binary else ""
+    return sanitized(f"{report.path}: {', '.join(words) or 'nothing found'}{against}", terminal=True)
+
+
+def _running() -> Sequence[tuple[str, int, int | None]]:
+    """Host, port and pid of the instances that run now: what they hold is no obstacle."""
+    daemon = client()
+    try:
+        shown = daemon.get("/status", timeout_s=DAEMON_TIMEOUT_S)["instances"] if daemon.is_alive() else []
+    except InferDevError:
+        return []
+    return [(str(one["host"]), int(one["port"] or 0), one["pid"]) for one in shown if one["pid"]]

@@ -1,0 +1,68 @@
+"""The findings of a check on a terminal, by rich: a table an instance."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infer_dev.check.finding import Finding, Level
+from infer_dev.cli.check import summary
+from infer_dev.cli.text import sanitized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infer_dev.check.report import Report
+
+STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
+GAP = 2
+KEY_SHARE = 3  # the key's column gets at most one part in so many of the width
+
+
+def print_report(report: Report) -> None:
+    """Print all of it."""
+    console = Console(highlight=False)
+    for instance, findings in groupby(report.findings, lambda one: one.instance):
+        console.print(Text(sanitized(instance, terminal=True) or "the file and this machine", style="bold"))
+        console.print(findings_table(findings, width=console.width))
+        console.print()
+    if len(report.rows) > 1:
+        console.print(memory_table(report))
+        console.print()
+    console.print(Text(summary(report)))
+
+
+def findings_table(findings: Iterable[Finding], *, width: int) -> Table:
+    """One instance's findings: level, line, key, and what is wrong with what to do under it."""
+    table = Table(box=None, show_header=False, padding=(0, GAP, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, width=2 + max(map(len, Level)))
+    table.add_column(no_wrap=True, justify="right", min_width=4)
+    table.add_column(overflow="fold", max_width=max(16, width // KEY_SHARE))
+    table.add_column(overflow="fold", ratio=1)
+    for one in findings:
+        what = Text(sanitized(one.message, terminal=True))
+        if one.hint:
+            what.append("\n→ " + sanitized(one.hint, terminal=True), style="cyan")
+        key = one.place.key.removeprefix(f"instance.{one.instance}.")
+        table.add_row(
+            Text(f"  {one.level}", style=STYLES[one.level]),
+            str(one.place.line or "-"),
+            sanitized(key, terminal=True),
+            what,
+        )
+    return table
+
+
+def memory_table(report: Report) -> Table:
+    """What needs how much, and where it goes."""
+    headers, *rows = report.rows
+    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(sanitized(cell, terminal=True)) for cell in row))
+    return table
