@@ -1,0 +1,143 @@
+"""The bytes of a header, read in order and by a window: whatever a file says, little memory is taken.
+
+`pread` and not `mmap`: a file that is cut while it is mapped takes the process with it (SIGBUS).
+"""
+
+import os
+import stat
+from struct import Struct
+
+from infer_dev.llama_cpp.gguf.error import Fault, GgufError
+
+WINDOW_BYTES = 1 << 20
+MOST_STRINGS = 8_000_000
+"""In arrays of a file, all together. The largest known vocabularies have less than a million, merges included."""
+MOST_KEPT_BYTES = 16 << 20
+"""Of keys, names and values together. Known files have 1 MiB at most."""
+
+
+class Source:
+    """A file, read from its start on.
+
+    Attributes:
+        path: the file.
+        size_bytes: of the file when it was opened.
+        position: of the next byte.
+    """
+
+    def __init__(self, path: str, descriptor: int, size_bytes: int) -> None:
+        self.path, self.size_bytes, self.position = path, size_bytes, 0
+        self._descriptor = descriptor
+        self._window = b""
+        self._start = 0  # of the window in the file
+        self._strings = 0
+        self._kept_bytes = 0
+        self.use_byte_order(is_little_endian=True)
+
+    def use_byte_order(self, *, is_little_endian: bool) -> None:
+        """Read the numbers from here on in this order."""
+        self.order = "<" if is_little_endian else ">"
+        self._u32 = Struct(f"{self.order}I")
+        self._u64 = Struct(f"{self.order}Q")
+
+    def u32(self) -> int:
+        """The next four bytes as a number."""
+        found: int = self._u32.unpack(self.take(4))[0]
+        return found
+
+    def u64(self) -> int:
+        """The next eight bytes as a number."""
+        found: int = self._u64.unpack(self.take(8))[0]
+        return found
+
+    def unpack(self, form: Struct) -> tuple[int | float, ...]:
+        """The next values of a form."""
+        return form.unpack(self.take(form.size))
+
+    def take(self, count: int) -> bytes:
+        """The next bytes; no more than a window's."""
+        begin = self.position - self._start
+        if begin < 0 or begin + count > len(self._window):
+            self._fill()
+            begin = 0
+            if count > len(self._window):
+                raise self.cut_short()
+        self.position += count
+        return self._window[begin : begin + count]
+
+    def skip(self, count: int) -> None:
+        """Go on behind the next bytes, unread."""
+        self.position += count
+        if self.position > self.size_bytes:
+            raise self.cut_short()
+
+    def skip_strings(self, count: int) -> None:
+        """Go on behind so many strings."""
+        self._strings += count
+        if self._strings > MOST_STRINGS:
+            raise self.beyond_limits(f"its arrays have more than {MOST_STRINGS} strings")
+        for _ in range(count):
+            self.skip(self.u64())
+
+    def keep(self, count: int) -> None:
+        """Account for bytes of a header that are kept."""
+        self._kept_bytes += count
+        if self._kept_bytes > MOST_KEPT_BYTES:
+            raise self.beyond_limits(f"its keys and names take more than {MOST_KEPT_BYTES >> 20} MiB")
+
+    def _fill(self) -> None:
+        try:
+            self._window = os.pread(self._descriptor, WINDOW_BYTES, self.position)
+        except OSError as err:
+            raise GgufError(self.path, Fault.UNREADABLE, f"{err.strerror} at byte {self.position}") from err
+        self._start = self.position
+
+    def cut_short(self) -> GgufError:
+        """What to raise where the file ends too early."""
+        return GgufError(
+            self.path,
+            Fault.CUT_SHORT,
+            f"it ends within its header, at {self.size_bytes} bytes",
+            hint="the download or copy was not finished: fetch it again",
+        )
+
+    def malformed(self, reason: str) -> GgufError:
+        """What to raise where the header contradicts itself."""
+        return GgufError(self.path, Fault.MALFORMED, reason, hint="the file is damaged: fetch it again")
+
+    def beyond_limits(self, reason: str) -> GgufError:
+        """What to raise where the header is larger than is read here."""
+        return GgufError(self.path, Fault.BEYOND_LIMITS, reason, hint="no known model is like that: is it one?")
+
+
+def open_regular(path: str) -> tuple[int, int]:
+    """A descriptor of the file at `path`, and the file's size in bytes.
+
+    Raises:
+        GgufError: it is missing, may not be read, or is no regular file.
+    """
+    try:
+        # Looked at before it is opened: to open a device may act on it.
+        _refuse_special(path, os.stat(path).st_mode)
+        # O_NONBLOCK: it may have become a pipe meanwhile, which nobody writes to.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise GgufError(path, Fault.MISSING, "no such file") from err
+    except OSError as err:
+        raise GgufError(path, Fault.UNREADABLE, err.strerror or str(err)) from err
+    except ValueError as err:  # a NUL in the path
+        raise GgufError(repr(path), Fault.MISSING, str(err)) from err
+    try:
+        status = os.fstat(descriptor)
+        _refuse_special(path, status.st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
+
+
+def _refuse_special(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise GgufError(path, Fault.NOT_A_FILE, "it is a folder", hint="name a .gguf file in it")
+    if not stat.S_ISREG(mode):
+        raise GgufError(path, Fault.NOT_A_FILE, "it is no regular file")
