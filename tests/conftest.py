@@ -122,12 +122,19 @@ class Cli:
             return None
 
 
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command line keeps what it has read of binaries and models; the developer's own is left alone."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+def cli(tmp_path: Path, cache_folder: Path) -> Iterator[Cli]:
     runtime = tmp_path / "run"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))}
     env |= {"INFER_DEV_RUNTIME_DIR": str(runtime), "NO_COLOR": "1", "COLUMNS": "200"}
     env["XDG_DATA_HOME"] = str(tmp_path / "data")  # no bundle of the developer's is found
+    env["INFER_DEV_CACHE_DIR"] = str(cache_folder)
     one = Cli(runtime, env)
     yield one
     one("down")

@@ -172,6 +172,15 @@ def config_schema() -> int:
     return schema()
 
 
+@config.command("new", help="write a file to start from, for models that are here")
+@click.argument("models", metavar="MODEL.gguf…", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", type=click.Path(), help="the file to write, instead of printing it")
+def config_new(models: tuple[str, ...], *, output: str | None) -> int:
+    from infer_dev.cli.config_new import new  # noqa: PLC0415 - only for this command
+
+    return new(models, output=output)
+
+
 @cli.group(help=COMMANDS["bundle"].help)
 def bundle() -> None: ...
 
