@@ -17,6 +17,8 @@ READY_FD_VAR = "INFER_DEV_READY_FD"
 # The descriptor of a daemon started by boot that is its end of their link (host/boot_link.py).
 BOOT_FD_VAR = "INFER_DEV_BOOT_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
+# The folder of what was found out and can be found out again.
+CACHE_DIR_VAR = "INFER_DEV_CACHE_DIR"
 # The account as which the daemon and its instances run where infer-dev is called by root (host/account.py).
 USER_VAR = "INFER_DEV_USER"
 # The program that boot keeps running as sshd.
@@ -99,6 +101,17 @@ def _uid_of(user: str) -> int:
 def socket_path(runtime: str) -> str:
     """The daemon's control socket in a runtime directory."""
     return os.path.join(runtime, SOCKET_NAME)
+
+
+def cache_dir(environ: Mapping[str, str] = os.environ) -> str:
+    """Where to keep what can be found out again; "" where there is no place.
+
+    `$INFER_DEV_CACHE_DIR`, else `$XDG_CACHE_HOME/infer-dev`, else `~/.cache/infer-dev`.
+    """
+    if given := environ.get(CACHE_DIR_VAR):
+        return os.path.abspath(given)
+    cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "infer-dev") if os.path.isabs(cache) else ""
 
 
 def native_prefix(environ: Mapping[str, str] = os.environ) -> str:
