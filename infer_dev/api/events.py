@@ -13,7 +13,7 @@ KEEPALIVE_S = 15.0
 def to_sse(record: Record) -> bytes:
     """One event of the stream; JSON never holds a raw line break, so one data line does."""
     data = json.dumps(asdict(record), ensure_ascii=False)
-    return f"id: {record.id}\nevent: transition\ndata: {data}\n\n".encode()
+    return f"id: {record.id}\nevent: {record.kind}\ndata: {data}\n\n".encode()
 
 
 async def stream(history: History, after_id: int, *, keepalive_s: float = KEEPALIVE_S) -> AsyncIterator[bytes]:

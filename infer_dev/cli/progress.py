@@ -87,7 +87,7 @@ def follow_states(
     try:
         for event in events_of_all_daemons(daemon, after_id, deadline=deadline):
             name = event["instance"]
-            if name not in last:
+            if name not in last or event.get("kind", "transition") != "transition":
                 continue
             last[name] = event["new"]
             if show:
@@ -141,6 +141,9 @@ def timed_out(states: Mapping[str, str]) -> TimedOutError:
 def transition_line(event: Mapping[str, Any]) -> str:
     """One event as a line. Any: JSON."""
     name, new = event["instance"], event["new"]
+    if (kind := event.get("kind", "transition")) != "transition":
+        told = ": ".join(part for part in (f"{kind} {name}".rstrip(), new, event["detail"]) if part)
+        return sanitized(told, terminal=True)
     if new == "ready":
         return f"{name} ready after {duration(event['after_s'])}"
     why = f": {event['cause']}: {event['detail']}" if event["cause"] else ""

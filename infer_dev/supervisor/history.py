@@ -1,4 +1,4 @@
-"""What happened, in order: every transition as a record with an ascending id, the latest ones kept.
+"""What happened, in order: every transition, switch and reload as a record with an ascending id, the latest kept.
 
 Readers follow at their own pace: they ask for what came after an id and never hold the supervisor up. One that
 falls behind by more than is kept misses the oldest records and sees it by the ids.
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,29 @@ KEPT_BYTES = 2 * 1024 * 1024
 FILE_MODE = 0o600
 
 
+class Kind(StrEnum):
+    """What a record tells of; also the name of the event on the stream. Added over time, never renamed."""
+
+    TRANSITION = "transition"
+    """An instance came into another state."""
+    SWITCH = "switch"
+    """A switch to `instance` came from one phase to another."""
+    RELOAD = "reload"
+    """A file was read again, or could not be: `detail` tells."""
+    BOOT_ERROR = "boot-error"
+    """What boot did at the start of the container failed: `detail` tells."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One transition.
+    """One thing that happened.
 
     Attributes:
         id: ascending from 1.
         time: wall clock, ISO 8601 in UTC; for people, never for reckoning.
-        instance: whose.
-        old, new: states.
-        after_s: seconds spent in the old state.
+        instance: whose; "" if it is of none.
+        old, new: states; phases of a switch; "" where there are none.
+        after_s: seconds spent in the old one.
         pid: of the process concerned, if any.
         cause, detail, log_tail: of the failure that led here, if any.
     """
@@ -44,6 +58,7 @@ class Record:
     cause: str | None = None
     detail: str = ""
     log_tail: tuple[str, ...] = ()
+    kind: str = Kind.TRANSITION
 
 
 class Journal:
@@ -138,8 +153,9 @@ class History:
         cause: str | None = None,
         detail: str = "",
         log_tail: tuple[str, ...] = (),
+        kind: str = Kind.TRANSITION,
     ) -> Record:
-        """Append a transition and wake the readers."""
+        """Append a record and wake the readers."""
         self.last_id += 1
         record = Record(
             id=self.last_id,
@@ -152,6 +168,7 @@ class History:
             cause=cause,
             detail=detail,
             log_tail=log_tail,
+            kind=kind,
         )
         self._records.append(record)
         if self._journal:
