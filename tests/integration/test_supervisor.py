@@ -20,6 +20,7 @@ from infer_dev.host.sweep import MarkScan
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History
 from infer_dev.supervisor.order import Gate
+from infer_dev.supervisor.reading import Judge
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.supervisor import Supervisor
@@ -77,7 +78,9 @@ class Rack:
 
 
 @asynccontextmanager
-async def running_rack(folder: Path, port: FREE_PORT, *, gpu_driver: gpu.Driver | None = None) -> AsyncIterator[Rack]:
+async def running_rack(
+    folder: Path, port: FREE_PORT, *, gpu_driver: gpu.Driver | None = None, judge: Judge | None = None
+) -> AsyncIterator[Rack]:
     around = Surroundings(
         environ=dict(os.environ) | {"LLAMA_ARG_CTX_SIZE": "7", "LLAMA_API_KEY": "s3cret"},
         runtime=str(folder),
@@ -89,7 +92,7 @@ async def running_rack(folder: Path, port: FREE_PORT, *, gpu_driver: gpu.Driver 
         gpu_driver=gpu_driver,
         probe_interval_s=0.05,
     )
-    supervisor = Supervisor(around)
+    supervisor = Supervisor(around, judge)
     task = asyncio.create_task(supervisor.run())
     await supervisor.wait_started()
     try:
