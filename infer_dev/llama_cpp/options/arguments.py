@@ -131,7 +131,8 @@ def _walk(words: Sequence[str], bound: Sequence[bool], catalogue: Catalogue) -> 
             yield Fault(flaw=Flaw.STRAY, at=start)
         elif option is None:
             yield Fault(flaw=Flaw.UNKNOWN, at=start)
-            at += _is_value(words, bound, at, catalogue)
+            is_whole = "=" not in words[start] and " " not in words[start]  # its value is not in the same word
+            at += is_whole and _is_value(words, bound, at, catalogue)
         elif option.values == 0 and _is_value(words, bound, at, catalogue):
             yield _given(option, words, start)
             yield Fault(flaw=Flaw.EXCESS, at=at, option=option)

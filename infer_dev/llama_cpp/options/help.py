@@ -8,7 +8,7 @@ options that take a value of which it does not tell.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infer_dev.llama_cpp.options.catalogue import Catalogue, Option, canonical
 
@@ -25,6 +25,7 @@ _DEFAULT = re.compile(r"default: '?([A-Za-z][\w+-]*)")
 _SWITCHED = re.compile(r"\(default: (?:(enabled|true)|disabled|false)[,)]")
 _FLAG = re.compile(r"--[a-z0-9*][a-z0-9*-]*[a-z0-9]")
 _WORD = re.compile(r"[a-z0-9][\w+-]*")
+_FEWEST_LISTED = 2
 _LIST_LENGTH = 3  # from which on a metavar `a,b,c` is a list of the values there are
 _REPEATS = re.compile(r"can be repeated|multiple times")
 # They add up though the help says nothing of it (the handlers in common/arg.cpp).
@@ -68,22 +69,20 @@ def _option(entry: _Entry, *, is_table: bool) -> Option | None:
         metavar = after.strip(" ,") or metavar
     text, flat = "\n".join(entry.lines), " ".join(entry.lines)
     negatives = () if metavar else tuple(_negatives(names))
-    option = Option(names=tuple(names), negatives=negatives)
+    option = Option(
+        names=tuple(names), negatives=negatives, values=_count(metavar, is_table=is_table), metavar=metavar
+    )
     is_removed = "the argument has been removed" in flat
     is_deprecated = "DEPRECATED" in flat and not is_removed
     env, switched = _ENV.search(text), _SWITCHED.search(flat)
-    values = _count(metavar, is_table=is_table)
     choices, takes_list = _choices(metavar, text)
-    return Option(
-        names=option.names,
-        negatives=negatives,
-        values=values,
-        metavar=metavar,
+    return replace(
+        option,
         choices=choices,
         takes_list=takes_list,
-        mentioned=_mentioned(text, flat) if values == 1 and choices is None else (),
+        mentioned=_mentioned(option, text, flat) if choices is None else (),
         env=env[1] if env else None,
-        is_on=bool(switched[1]) if switched and values == 0 else None,
+        is_on=bool(switched[1]) if switched and option.values == 0 else None,
         is_removed=is_removed,
         is_deprecated=is_deprecated,
         successors=tuple(dict.fromkeys(_FLAG.findall(text))) if is_removed or is_deprecated else (),
@@ -124,6 +123,9 @@ def _choices(metavar: str, text: str) -> tuple[tuple[str, ...] | None, bool]:
     return None, False
 
 
-def _mentioned(text: str, flat: str) -> tuple[str, ...]:
-    """The values that a description lists or quotes, and the default."""
-    return tuple(dict.fromkeys((*_BULLET.findall(text), *_QUOTED.findall(flat), *_DEFAULT.findall(flat))))
+def _mentioned(option: Option, text: str, flat: str) -> tuple[str, ...]:
+    """The values that a description lists; what else than a number an option takes that takes one."""
+    listed = _BULLET.findall(text)
+    if option.values != 1 or (not option.is_number and len(listed) < _FEWEST_LISTED):
+        return ()
+    return tuple(dict.fromkeys((*listed, *_QUOTED.findall(flat), *_DEFAULT.findall(flat))))

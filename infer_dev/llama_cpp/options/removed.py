@@ -9,26 +9,26 @@ from collections.abc import Mapping
 
 from infer_dev.llama_cpp.options.catalogue import Catalogue
 
-_LOAD_MODE = "--load-mode (auto, none, mmap, mlock or dio) (llama.cpp pull request 20834)"
-_FILE_LOG = "nothing: the log goes to stderr, and from there to control.log_file"
-_CLI_ONLY = "nothing: it belongs to llama-cli, not to llama-server"
-_GONE = "nothing: it is gone without a successor"
+_LOAD_MODE = "--load-mode (auto, none, mmap, mlock or dio)"
+_FILE_LOG = "the log goes to stderr, and from there to control.log_file"
+_CLI_ONLY = "it belongs to llama-cli, not to llama-server"
+_GONE = "it is gone without a successor"
 
 _REMOVED: Mapping[str, str] = {
-    # Listed with DEPRECATED in mid 2026, refused from build 10884 on.
+    # Pull request 20834: listed with DEPRECATED in mid 2026, refused from build 10884 on.
     "--mmap": _LOAD_MODE,
-    "--no-mmap": "--load-mode none (llama.cpp pull request 20834)",
-    "--mlock": "--load-mode mlock (llama.cpp pull request 20834)",
-    "--direct-io": "--load-mode dio (llama.cpp pull request 20834)",
-    "-dio": "--load-mode dio (llama.cpp pull request 20834)",
+    "--no-mmap": "--load-mode none",
+    "--mlock": "--load-mode mlock",
+    "--direct-io": "--load-mode dio",
+    "-dio": "--load-mode dio",
     "--no-direct-io": _LOAD_MODE,
     "-ndio": _LOAD_MODE,
-    # Listed as removed in mid 2026 (#22964).
-    "--draft": "--spec-draft-n-max (llama.cpp pull request 22964)",
-    "--draft-n": "--spec-draft-n-max (llama.cpp pull request 22964)",
-    "--draft-max": "--spec-draft-n-max (llama.cpp pull request 22964)",
-    "--draft-min": "--spec-draft-n-min (llama.cpp pull request 22964)",
-    "--draft-n-min": "--spec-draft-n-min (llama.cpp pull request 22964)",
+    # Pull request 22964: listed as removed since May 2026.
+    "--draft": "--spec-draft-n-max",
+    "--draft-n": "--spec-draft-n-max",
+    "--draft-max": "--spec-draft-n-max",
+    "--draft-min": "--spec-draft-n-min",
+    "--draft-n-min": "--spec-draft-n-min",
     "--ctx-size-draft": _GONE,
     "-cd": _GONE,
     "--defrag-thold": _GONE,
@@ -46,8 +46,8 @@ _REMOVED: Mapping[str, str] = {
     "--logdir": _FILE_LOG,
     "-ld": _FILE_LOG,
     "--slots-endpoint-disable": "--no-slots",
-    "--system-prompt-file": "nothing: send a system message with each request",
-    "-spf": "nothing: send a system message with each request",
+    "--system-prompt-file": "send a system message with each request",
+    "-spf": "send a system message with each request",
     "--grp-attn-n": _GONE,
     "-gan": _GONE,
     "--grp-attn-w": _GONE,

@@ -92,14 +92,16 @@ def _to_json(catalogue: Catalogue) -> dict[str, Any]:  # Any: JSON
 
 
 def _from_json(document: Any) -> Catalogue:
-    options = tuple(
-        Option(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
-        for row in document["options"]
-    )
+    options = tuple(_option(row) for row in document["options"])
     version, is_complete = document["version"], document["is_complete"]
     if not (isinstance(version, str) and isinstance(is_complete, bool) and all(map(_is_sound, options))):
         raise TypeError("not a catalogue")
     return Catalogue(options, version, is_complete=is_complete)
+
+
+def _option(row: dict[str, Any]) -> Option:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Option(**values)  # type: ignore[arg-type]  # `_is_sound` looks at them
 
 
 def _is_sound(option: Option) -> bool:
