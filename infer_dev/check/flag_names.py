@@ -7,7 +7,7 @@ from functools import lru_cache
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Role, Word
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.llama_cpp.options.catalogue import Catalogue, spelled
 
 _SHOWN_CHARACTERS = 48

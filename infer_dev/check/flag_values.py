@@ -9,7 +9,7 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.check.flag_names import Told, finding_of, in_terms_of, named, shown
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Word
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.llama_cpp.options.arguments import OFF_WORDS, ON_WORDS, Reading, negative_variable
 from infer_dev.llama_cpp.options.catalogue import Catalogue, Option, canonical, spelled
 from infer_dev.llama_cpp.options.common import WHOLE_NUMBERS

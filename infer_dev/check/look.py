@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from infer_dev.check.command_line import subject_of
 from infer_dev.check.subject import Subject
-from infer_dev.check.words import Role, Word, words_of
 from infer_dev.config.load import ConfigFile
-from infer_dev.llama_cpp.options.arguments import Reading, Setting, canonical_options, read_arguments
+from infer_dev.llama_cpp.options.arguments import Reading
 from infer_dev.llama_cpp.options.catalogue import Catalogue
 from infer_dev.llama_cpp.options.read_help import Unreadable, help_environment, read_catalogue
 from infer_dev.plan.model import Plan
@@ -53,25 +53,7 @@ def looks_at(
             asked[libraries] = read_catalogue(plan.binary, env, cache=cache)
         found = asked[libraries]
         catalogue = found if isinstance(found, Catalogue) else None
-        words = words_of(file, instance)
-        texts = [word.text for word in words]
-        reading = read_arguments(texts, [word.role is Role.VALUE for word in words], catalogue)
-        settings = canonical_options(reading, texts, spec.command.env, catalogue)
-        subject = Subject(
-            file=file,
-            spec=spec,
-            words=words,
-            options={name: one.value for name, one in settings.items()},
-            option_paths={name: _path_of(file, spec.name, one, words) for name, one in settings.items()},
-            is_sure=catalogue is not None,
-        )
+        subject, reading = subject_of(file, instance, spec, catalogue)
         unreadable = found if isinstance(found, Unreadable) else None
         looks.append(Look(subject=subject, reading=reading, catalogue=catalogue, unreadable=unreadable))
     return looks
-
-
-def _path_of(file: ConfigFile, name: str, setting: Setting, words: Sequence[Word]) -> Word | tuple[str, ...]:
-    if setting.at is not None:
-        return words[setting.at]
-    own = ("instance", name, "control", "env", setting.variable)
-    return own if file.value(*own) is not None else ("instance", "control", "env", setting.variable)

@@ -39,8 +39,8 @@ def resolve_file(source: Source, environ: Mapping[str, str]) -> tuple[ConfigFile
     return file, build_plan(file, binary, environ)
 
 
-def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[Plan, str]:
-    """As `resolve`, but without a binary the plan shows the bare name; also returns why there is none, or ""."""
+def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[ConfigFile, Plan, str]:
+    """As `resolve_file`, but without a binary the plan shows the bare name; also tells why there is none, or ""."""
     file = load(source.path, source.overrides)
     missing = ""
     try:
@@ -48,7 +48,7 @@ def resolve_for_show(source: Source, environ: Mapping[str, str]) -> tuple[Plan, 
     except UnavailableError as err:
         missing = err.message
         binary = file.master.llama_cpp_path or SERVER_NAME
-    return build_plan(file, binary, environ), missing
+    return file, build_plan(file, binary, environ), missing
 
 
 def _binary(file: ConfigFile, source: Source) -> str:

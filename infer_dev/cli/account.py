@@ -119,7 +119,7 @@ def give_log_folders(configs: Iterable[str]) -> None:
 
     for config in configs:
         with contextlib.suppress(InferDevError):
-            plan, _ = resolve_for_show(source_of_caller(config, os.environ), os.environ)
+            _, plan, _ = resolve_for_show(source_of_caller(config, os.environ), os.environ)
             _give(account, {os.path.dirname(spec.command.log_file) for spec in plan.specs})
 
 

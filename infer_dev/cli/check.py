@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from infer_dev.check.report import Report
+    from infer_dev.plan.model import Endpoint
 
 DAEMON_TIMEOUT_S = 2.0
+SHOWN_NAMES = 3
 
 
 def check(config: str | None = None, *, as_json: bool = False, strict: bool = False) -> int:
@@ -46,7 +48,7 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
 
 def plain_lines(report: Report) -> list[str]:
     """The report as other programs read it: a line a finding, `FILE:LINE: level: [instance] key: message`."""
-    lines = [plain_line(one) for one in report.findings]
+    lines = [plain_line(one, names) for one, names in report.told_once()]
     if len(report.rows) > 1:
         from infer_dev.cli.text import columns  # noqa: PLC0415 - where there is a table
 
@@ -54,12 +56,20 @@ def plain_lines(report: Report) -> list[str]:
     return [*lines, "", summary(report)] if lines else [summary(report)]
 
 
-def plain_line(one: Finding) -> str:
+def plain_line(one: Finding, names: Sequence[str]) -> str:
     """One finding in one line."""
     where = f"{one.place.file}:{one.place.line}" if one.place.line else one.place.file
-    parts = [where, str(one.level), one.place.key, one.message]
+    parts = [where, str(one.level), one.place.key, one.message + of_several(names)]
     text = ": ".join(part for part in parts if part) + (f" ({one.hint})" if one.hint else "")
     return sanitized(text, terminal=True)
+
+
+def of_several(names: Sequence[str]) -> str:
+    """Whom a finding is about, where it is about more than one."""
+    if len(names) <= 1:
+        return ""
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return f" [{shown}{f' and {len(names) - SHOWN_NAMES} more' if len(names) > SHOWN_NAMES else ''}]"
 
 
 def summary(report: Report) -> str:
@@ -69,11 +79,17 @@ def summary(report: Report) -> str:
     return sanitized(f"{report.path}: {', '.join(words) or 'nothing found'}{against}", terminal=True)
 
 
-def _running() -> Sequence[tuple[str, int, int | None]]:
-    """Host, port and pid of the instances that run now: what they hold is no obstacle."""
+def _running() -> dict[Endpoint, int | None]:
+    """What the instances that run now hold: that is no obstacle."""
+    from infer_dev.plan.model import Endpoint  # noqa: PLC0415 - imported by the checks as well
+
     daemon = client()
     try:
         shown = daemon.get("/status", timeout_s=DAEMON_TIMEOUT_S)["instances"] if daemon.is_alive() else []
     except InferDevError:
-        return []
-    return [(str(one["host"]), int(one["port"] or 0), one["pid"]) for one in shown if one["pid"]]
+        return {}
+    return {
+        Endpoint(bind_host=one["host"], dial_host=one["host"], port=one["port"] or 0): one["pid"]
+        for one in shown
+        if one["pid"]
+    }

@@ -43,7 +43,7 @@ def merged_document(file: ConfigFile) -> dict[str, object]:
 
 
 def _show_argv(source: Source) -> int:
-    plan, missing = resolve_for_show(source, os.environ)
+    _, plan, missing = resolve_for_show(source, os.environ)
     if missing:
         print(f"infer-dev: {missing}", file=sys.stderr)
     for spec in plan.specs:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.cli.check import summary
+from infer_dev.cli.check import of_several, summary
 from infer_dev.cli.text import sanitized
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ KEY_SHARE = 3  # the key's column gets at most one part in so many of the width
 def print_report(report: Report) -> None:
     """Print all of it."""
     console = Console(highlight=False)
-    for instance, findings in groupby(report.findings, lambda one: one.instance):
-        console.print(Text(sanitized(instance, terminal=True) or "the file and this machine", style="bold"))
+    told = sorted(report.told_once(), key=lambda one: len(one[1]) == 1 and one[1] != ("",))  # those of several first
+    for title, findings in groupby(told, _title):
+        console.print(Text(sanitized(title, terminal=True), style="bold"))
         console.print(findings_table(findings, width=console.width))
         console.print()
     if len(report.rows) > 1:
@@ -36,15 +37,22 @@ def print_report(report: Report) -> None:
     console.print(Text(summary(report)))
 
 
-def findings_table(findings: Iterable[Finding], *, width: int) -> Table:
-    """One instance's findings: level, line, key, and what is wrong with what to do under it."""
+def _title(told: tuple[Finding, tuple[str, ...]]) -> str:
+    _, names = told
+    if names == ("",):
+        return "the file and this machine"
+    return names[0] if len(names) == 1 else "several instances"
+
+
+def findings_table(told: Iterable[tuple[Finding, tuple[str, ...]]], *, width: int) -> Table:
+    """One group's findings: level, line, key, and what is wrong with what to do under it."""
     table = Table(box=None, show_header=False, padding=(0, GAP, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True, width=2 + max(map(len, Level)))
     table.add_column(no_wrap=True, justify="right", min_width=4)
     table.add_column(overflow="fold", max_width=max(16, width // KEY_SHARE))
     table.add_column(overflow="fold", ratio=1)
-    for one in findings:
-        what = Text(sanitized(one.message, terminal=True))
+    for one, names in told:
+        what = Text(sanitized(one.message + of_several(names), terminal=True))
         if one.hint:
             what.append("\n→ " + sanitized(one.hint, terminal=True), style="cyan")
         key = one.place.key.removeprefix(f"instance.{one.instance}.")

@@ -146,14 +146,14 @@ def test_resolve_finds_the_binary_and_keeps_the_library_path(tmp_path):
     assert plan.binary == str(server)
     assert plan.specs[0].command.argv == (str(server), "--port", "2")
     assert plan.specs[0].command.env == {"LD_LIBRARY_PATH": f"{tmp_path}/bin:/l"}
-    assert resolve_for_show(source, environ) == (plan, "")
+    assert resolve_for_show(source, environ)[1:] == (plan, "")
 
 
 def test_resolve_without_a_binary_is_refused_but_can_be_shown(tmp_path):
     source = source_of(tmp_path, "[master]\nllama_cpp_path = '/nowhere/x'\n[instance.a.server]\n")
     with pytest.raises(UnavailableError, match="/nowhere/x: does not exist"):
         resolve(source, {})
-    plan, missing = resolve_for_show(source, {})
+    _, plan, missing = resolve_for_show(source, {})
     assert "/nowhere/x: does not exist" in missing
     assert plan.specs[0].command.argv == ("/nowhere/x",)
 
@@ -163,7 +163,7 @@ def test_resolve_shows_the_bare_name_where_no_place_is_given(tmp_path):
     source = source_of(tmp_path, "[master]\nllama_cpp_path = ''\n[instance.a.server]\n")
     with pytest.raises(UnavailableError, match="tried in this order"):
         resolve(source, {})
-    plan, missing = resolve_for_show(source, {})
+    _, plan, missing = resolve_for_show(source, {})
     assert all(place in missing for place in binary.USUAL_PLACES)
     assert plan.binary == "llama-server"
 
