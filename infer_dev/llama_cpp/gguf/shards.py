@@ -18,7 +18,7 @@ NUMBER_KEY = "split.no"
 COUNT_KEY = "split.count"
 TENSORS_KEY = "split.tensors.count"
 SAME_EVERYWHERE = ("general.architecture", "general.name")
-MOST_SHARDS = 65_535  # the key has 16 bits
+MOST_SHARDS = 4096  # no known set has 300
 MOST_NAMED = 8
 _NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
@@ -138,6 +138,9 @@ def _problems_of_head(head: Header, shards: Sequence[Shard]) -> Iterator[Problem
 
 def _problems_of_set(head: Header, shards: Sequence[Shard]) -> Iterator[Problem]:
     count = head.integer(COUNT_KEY) or 0
+    if count > MOST_SHARDS:
+        yield _of_other_set(head, f"it claims to be one of {count} shards")
+        return
     missing = [os.path.basename(shard.path) for shard in shards if shard.is_missing]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
