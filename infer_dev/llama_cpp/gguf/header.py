@@ -10,6 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
+from infer_dev.llama_cpp.gguf.impostor import START_BYTES, impostor
 from infer_dev.llama_cpp.gguf.source import OBJECT_BYTES, Source, open_regular
 from infer_dev.llama_cpp.gguf.tensor_types import TENSOR_TYPES, tensor_type_name
 
@@ -187,8 +188,8 @@ def _read(source: Source) -> Header:
 def _read_version(source: Source) -> tuple[int, bool]:
     """The version, and whether the file is little-endian."""
     if source.size_bytes < len(MAGIC) or source.take(len(MAGIC)) != MAGIC:
-        what = "it is empty" if source.size_bytes == 0 else "it is no GGUF file"
-        raise GgufError(source.path, Fault.NOT_GGUF, what)
+        what, hint = impostor(source.peek(START_BYTES), source.size_bytes)
+        raise GgufError(source.path, Fault.NOT_GGUF, what, hint=hint)
     version = source.u32()
     is_little_endian = version & 0xFFFF != 0
     if not is_little_endian:  # version 3 of the other order reads as 0x03000000

@@ -85,6 +85,12 @@ class Source:
         self.position += count
         return self._window[begin : begin + count]
 
+    def peek(self, count: int) -> bytes:
+        """The first bytes of the file, fewer where it has no more. Only before it was skipped over a window."""
+        if not self._window:
+            self._fill()
+        return self._window[:count]
+
     def skip(self, count: int) -> None:
         """Go on behind the next bytes, unread."""
         self.position += count
