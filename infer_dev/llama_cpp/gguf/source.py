@@ -11,7 +11,10 @@ from struct import Struct
 
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 
-WINDOW_BYTES = 1 << 20
+LEAST_WINDOW_BYTES = 16 << 10
+MOST_WINDOW_BYTES = 1 << 20
+MOST_HEADER_BYTES = 1 << 30
+"""That of the largest known vocabulary takes 20 MiB."""
 MOST_STRINGS = 8_000_000
 """In arrays of a file, all together. The largest known vocabularies have less than a million, merges included."""
 MOST_KEPT_BYTES = 40 << 20
@@ -78,7 +81,7 @@ class Source:
         """The next bytes; no more than a window's."""
         begin = self.position - self._start
         if begin + count > len(self._window):
-            self._fill()
+            self._fill(count)
             begin = 0
             if count > len(self._window):
                 raise self.cut_short()
@@ -88,7 +91,7 @@ class Source:
     def peek(self, count: int) -> bytes:
         """The first bytes of the file, fewer where it has no more. Only before it was skipped over a window."""
         if not self._window:
-            self._fill()
+            self._fill(count)
         return self._window[:count]
 
     def skip(self, count: int) -> None:
@@ -96,6 +99,8 @@ class Source:
         self.position += count
         if self.position > self.size_bytes:
             raise self.cut_short()
+        if self.position > MOST_HEADER_BYTES:
+            raise self.beyond_limits(f"its header takes more than {MOST_HEADER_BYTES >> 30} GiB")
 
     def skip_strings(self, count: int) -> None:
         """Go on behind so many strings."""
@@ -134,9 +139,12 @@ class Source:
         if self._kept_bytes > MOST_KEPT_BYTES:
             raise self.beyond_limits(f"its keys, values and tensors take more than {MOST_KEPT_BYTES >> 20} MiB")
 
-    def _fill(self) -> None:
+    def _fill(self, count: int) -> None:
+        """Move the window here, `count` bytes at least: larger with each that is read to its end, small after a leap."""
+        is_next = self.position <= self._start + len(self._window)
+        size = min(4 * len(self._window), MOST_WINDOW_BYTES) if is_next else 0
         try:
-            self._window = os.pread(self._descriptor, WINDOW_BYTES, self.position)
+            self._window = os.pread(self._descriptor, max(size, LEAST_WINDOW_BYTES, count), self.position)
         except OSError as err:
             raise GgufError(self.path, Fault.UNREADABLE, f"{err.strerror} at byte {self.position}") from err
         self._start = self.position
