@@ -140,9 +140,9 @@ class Source:
             raise self.beyond_limits(f"its keys, values and tensors take more than {MOST_KEPT_BYTES >> 20} MiB")
 
     def _fill(self, count: int) -> None:
-        """Move the window here, `count` bytes at least: larger with each that is read to its end, small after a leap."""
-        is_next = self.position <= self._start + len(self._window)
-        size = min(4 * len(self._window), MOST_WINDOW_BYTES) if is_next else 0
+        """Move the window here, `count` bytes at least: larger each time, but small again after a leap."""
+        width = len(self._window)
+        size = min(4 * width, MOST_WINDOW_BYTES) if self.position < self._start + 2 * width else 0
         try:
             self._window = os.pread(self._descriptor, max(size, LEAST_WINDOW_BYTES, count), self.position)
         except OSError as err:
