@@ -10,7 +10,8 @@ from struct import Struct
 from typing import NamedTuple
 
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
-from infer_dev.llama_cpp.gguf.source import Source, open_regular
+from infer_dev.llama_cpp.gguf.impostor import START_BYTES, impostor
+from infer_dev.llama_cpp.gguf.source import OBJECT_BYTES, Source, open_regular
 from infer_dev.llama_cpp.gguf.tensor_types import TENSOR_TYPES, tensor_type_name
 
 MAGIC = b"GGUF"
@@ -23,6 +24,9 @@ MOST_NAME_BYTES = 63  # GGML_MAX_NAME less the NUL
 MOST_NAME_BYTES_READ = 1024
 MOST_DIMENSIONS = 4
 MOST_TEXT_BYTES = 1024
+MOST_DEFECTS = 16
+MOST_BYTES_A_BYTE = 4  # an escape, or a text with one rare character in it
+KEY_OR_TENSOR_BYTES = 450  # in memory, but for the name
 MOST_ITEMS = 2048  # one a layer is wanted, and llama.cpp takes 512 layers
 ALIGNMENT_KEY = "general.alignment"
 
@@ -184,8 +188,8 @@ def _read(source: Source) -> Header:
 def _read_version(source: Source) -> tuple[int, bool]:
     """The version, and whether the file is little-endian."""
     if source.size_bytes < len(MAGIC) or source.take(len(MAGIC)) != MAGIC:
-        what = "it is empty" if source.size_bytes == 0 else "it is no GGUF file"
-        raise GgufError(source.path, Fault.NOT_GGUF, what)
+        what, hint = impostor(source.peek(START_BYTES), source.size_bytes)
+        raise GgufError(source.path, Fault.NOT_GGUF, what, hint=hint)
     version = source.u32()
     is_little_endian = version & 0xFFFF != 0
     if not is_little_endian:  # version 3 of the other order reads as 0x03000000
@@ -201,7 +205,7 @@ def _read_text(source: Source, most: int, what: str) -> str:
     size = source.u64()
     if size > most:
         raise source.malformed(f"{what} of {size} bytes")
-    source.keep(size)
+    source.keep(KEY_OR_TENSOR_BYTES + MOST_BYTES_A_BYTE * size)
     return source.take(size).decode(errors="backslashreplace")
 
 
@@ -212,7 +216,7 @@ def _read_value(source: Source, key: str) -> Value:
         if size > MOST_TEXT_BYTES:
             source.skip(size)
             return LongText(size)
-        source.keep(size)
+        source.keep(OBJECT_BYTES + MOST_BYTES_A_BYTE * size)
         return source.take(size).decode(errors="backslashreplace")
     if kind == _ARRAY:
         return _read_array(source, key)
@@ -234,7 +238,7 @@ def _read_array(source: Source, key: str) -> Array:
     if count > MOST_ITEMS:
         source.skip(one.size * count)
         return Array(_KINDS[kind], count, None)
-    source.keep(one.size * count)
+    source.keep(OBJECT_BYTES * count)
     return Array(_KINDS[kind], count, source.unpack(Struct(f"{source.order}{count}{_NUMBERS[kind]}")))
 
 
@@ -259,8 +263,8 @@ def _complete(rows: list[Tensor], room: int, alignment: int) -> tuple[tuple[Tens
         alignment: of offsets, bytes.
     """
     tensors: list[Tensor] = []
-    defects: list[str] = []
     expected: int | None = 0
+    defects: list[str] = []
     for index, row in enumerate(rows):
         if expected is not None and row.offset != expected:
             defects.append(f"the tensor {row.name!r} stands at {row.offset} and should at {expected}")
@@ -270,16 +274,17 @@ def _complete(rows: list[Tensor], room: int, alignment: int) -> tuple[tuple[Tens
             tensors.append(row._replace(size_bytes=max(0, end - row.offset)))
             expected = None
             continue
-        elements = row.elements
         if row.shape and row.shape[0] % known.block:
             defects.append(f"the rows of {row.name!r} are no whole blocks of {known.name}")
-        size = elements // known.block * known.size_bytes
+        elements = row.elements
         if elements > _GREATEST:
             defects.append(f"the tensor {row.name!r} has more elements than can be counted")
+        size = elements // known.block * known.size_bytes
         tensors.append(row._replace(size_bytes=size, has_known_size=True))
         expected = row.offset + -(-size // alignment) * alignment
+        del defects[MOST_DEFECTS:]
     defects += _defects_of_names(rows)
-    return tuple(tensors), tuple(dict.fromkeys(defects))
+    return tuple(tensors), tuple(defects[:MOST_DEFECTS])
 
 
 def _defects_of_names(rows: list[Tensor]) -> list[str]:
@@ -290,5 +295,7 @@ def _defects_of_names(rows: list[Tensor]) -> list[str]:
             defects.append(f"the tensor {row.name!r} stands there twice")
         if len(row.name) > MOST_NAME_BYTES:
             defects.append(f"the tensor's name {row.name!r} is too long")
+        if len(defects) >= MOST_DEFECTS:
+            break
         seen.add(row.name)
     return defects

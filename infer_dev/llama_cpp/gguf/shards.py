@@ -18,13 +18,13 @@ NUMBER_KEY = "split.no"
 COUNT_KEY = "split.count"
 TENSORS_KEY = "split.tensors.count"
 SAME_EVERYWHERE = ("general.architecture", "general.name")
-MOST_SHARDS = 65_535  # the key has 16 bits
+MOST_SHARDS = 4096  # no known set has 300
 MOST_NAMED = 8
 _NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
 class ProblemKind(StrEnum):
-    """What is wrong with a model's files. llama.cpp refuses a model with any of these."""
+    """What is wrong with a model's files."""
 
     SHARD_MISSING = "shard-missing"
     SHARD_UNREADABLE = "shard-unreadable"
@@ -46,12 +46,14 @@ class Problem:
         path: the file it is about.
         message: what is wrong, as it continues the path after a colon.
         hint: the next step.
+        is_refused: whether llama.cpp certainly refuses it.
     """
 
     kind: ProblemKind
     path: str
     message: str
     hint: str
+    is_refused: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,9 @@ def _problems_of_head(head: Header, shards: Sequence[Shard]) -> Iterator[Problem
 
 def _problems_of_set(head: Header, shards: Sequence[Shard]) -> Iterator[Problem]:
     count = head.integer(COUNT_KEY) or 0
+    if count > MOST_SHARDS:
+        yield _of_other_set(head, f"it claims to be one of {count} shards")
+        return
     missing = [os.path.basename(shard.path) for shard in shards if shard.is_missing]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
@@ -167,11 +172,12 @@ def _problems_of_member(head: Header, one: Header, number: int) -> Iterator[Prob
     if one.integer(COUNT_KEY) != count:
         told = one.integer(COUNT_KEY)
         what = f"it is one of {told} shards, and not of {count}" if told else "it is no shard, but a file by itself"
-        yield _of_other_set(one, what)
+        yield _of_other_set(one, what, is_refused=False)  # not checked by llama.cpp; the tensors' count is
         return
     for key in SAME_EVERYWHERE:
         if one.text(key) and head.text(key) and one.text(key) != head.text(key):
-            yield _of_other_set(one, f"its {key} is {one.text(key)!r}, that of {_base(head)} {head.text(key)!r}")
+            what = f"its {key} is {one.text(key)!r}, that of {_base(head)} {head.text(key)!r}"
+            yield _of_other_set(one, what, is_refused=False)
             return
     told = (one.integer(NUMBER_KEY) or 0) + 1
     if told != number:
@@ -210,9 +216,10 @@ def _problems_of_file(header: Header) -> Iterator[Problem]:
         )
 
 
-def _of_other_set(one: Header, what: str) -> Problem:
+def _of_other_set(one: Header, what: str, *, is_refused: bool = True) -> Problem:
     hint = "shards of another model or quantisation are mixed in: fetch the whole set again"
-    return Problem(kind=ProblemKind.SHARD_OF_OTHER_SET, path=one.path, message=what, hint=hint)
+    kind = ProblemKind.SHARD_OF_OTHER_SET
+    return Problem(kind=kind, path=one.path, message=what, hint=hint, is_refused=is_refused)
 
 
 def _base(header: Header) -> str:

@@ -4,16 +4,39 @@
 """
 
 import os
+import re
 import stat
+from functools import cache
 from struct import Struct
 
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 
-WINDOW_BYTES = 1 << 20
+LEAST_WINDOW_BYTES = 16 << 10
+MOST_WINDOW_BYTES = 1 << 20
+MOST_HEADER_BYTES = 1 << 30
+"""That of the largest known vocabulary takes 20 MiB."""
 MOST_STRINGS = 8_000_000
 """In arrays of a file, all together. The largest known vocabularies have less than a million, merges included."""
-MOST_KEPT_BYTES = 16 << 20
-"""Of keys, names and values together. Known files have 1 MiB at most."""
+MOST_KEPT_BYTES = 40 << 20
+"""What keys, names, values and tensors may take in memory. Those of known files take 3 MiB at most."""
+OBJECT_BYTES = 40
+"""What a number takes, or at least a text beside its characters."""
+
+RUN = 256
+SHORT = 64
+
+
+@cache
+def _run_of_short_strings() -> re.Pattern[bytes]:
+    """RUN strings that are all shorter than SHORT, lengths in little-endian order.
+
+    It tries the lengths one after the other, so the frequent ones come first. A vocabulary of 250,000 tokens with
+    merges takes 30 ms so, and nearly twice that where Python walks from length to length.
+    """
+    sizes = sorted(range(SHORT), key=lambda size: abs(size - 9))
+    # The zeros as literals: `{7}` takes a fifth longer. Possessive: no way back has to be remembered.
+    one = b"|".join(re.escape(size.to_bytes(8, "little")) + (b".{%d}" % size if size else b"") for size in sizes)
+    return re.compile(b"(?s:%b){%d}+" % (one, RUN))
 
 
 class Source:
@@ -57,37 +80,71 @@ class Source:
     def take(self, count: int) -> bytes:
         """The next bytes; no more than a window's."""
         begin = self.position - self._start
-        if begin < 0 or begin + count > len(self._window):
-            self._fill()
+        if begin + count > len(self._window):
+            self._fill(count)
             begin = 0
             if count > len(self._window):
                 raise self.cut_short()
         self.position += count
         return self._window[begin : begin + count]
 
+    def peek(self, count: int) -> bytes:
+        """The first bytes of the file, fewer where it has no more. Only before it was skipped over a window."""
+        if not self._window:
+            self._fill(count)
+        return self._window[:count]
+
     def skip(self, count: int) -> None:
         """Go on behind the next bytes, unread."""
         self.position += count
         if self.position > self.size_bytes:
             raise self.cut_short()
+        if self.position > MOST_HEADER_BYTES:
+            raise self.beyond_limits(f"its header takes more than {MOST_HEADER_BYTES >> 30} GiB")
 
     def skip_strings(self, count: int) -> None:
         """Go on behind so many strings."""
         self._strings += count
         if self._strings > MOST_STRINGS:
             raise self.beyond_limits(f"its arrays have more than {MOST_STRINGS} strings")
-        for _ in range(count):
-            self.skip(self.u64())
+        run = _run_of_short_strings() if count >= RUN and self.order == "<" else None
+        while count:
+            if run and count >= RUN and (found := run.match(self._window, self.position - self._start)):
+                self.position = self._start + found.end()
+                count -= RUN
+            else:
+                walked = self._walk_strings(min(count, RUN))
+                if not walked:  # the next one reaches out of the window
+                    self.skip(self.u64())
+                    walked = 1
+                count -= walked
+
+    def _walk_strings(self, count: int) -> int:
+        """As `skip_strings`, to the end of the window only; returns how many it went on behind."""
+        window, unpack = self._window, self._u64.unpack_from
+        begin = self.position - self._start
+        walked = 0
+        while walked < count and begin + 8 <= len(window):
+            end = begin + 8 + unpack(window, begin)[0]
+            if end > len(window):
+                break
+            begin = end
+            walked += 1
+        self.position = self._start + begin
+        return walked
 
     def keep(self, count: int) -> None:
-        """Account for bytes of a header that are kept."""
+        """Account for memory, bytes."""
         self._kept_bytes += count
         if self._kept_bytes > MOST_KEPT_BYTES:
-            raise self.beyond_limits(f"its keys and names take more than {MOST_KEPT_BYTES >> 20} MiB")
+            raise self.beyond_limits(f"its keys, values and tensors take more than {MOST_KEPT_BYTES >> 20} MiB")
 
-    def _fill(self) -> None:
+    def _fill(self, count: int) -> None:
+        """Move the window here, `count` bytes at least: larger each time, but small again after a leap."""
+        width = len(self._window)
+        size = min(4 * width, MOST_WINDOW_BYTES) if self.position < self._start + 2 * width else 0
         try:
-            self._window = os.pread(self._descriptor, WINDOW_BYTES, self.position)
+            self._window = os.pread(self._descriptor, max(size, LEAST_WINDOW_BYTES, count), self.position)
         except OSError as err:
             raise GgufError(self.path, Fault.UNREADABLE, f"{err.strerror} at byte {self.position}") from err
         self._start = self.position
