@@ -158,6 +158,12 @@ def config_schema() -> int:
     return schema()
 
 
+@cli.command(help=COMMANDS["gpus"].help)
+@_json
+def gpus(*, as_json: bool) -> int:
+    return run_command("gpus", as_json=as_json)
+
+
 @cli.group(help=COMMANDS["bundle"].help)
 def bundle() -> None: ...
 
