@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from infer_dev.host.gpu import NVML_DEVICE_FILES
 
 NVIDIA_DEVICE_FILE = "/dev/nvidiactl"
+AMD_DEVICE_FILE = "/dev/kfd"
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 VISIBLE_VAR = "NVIDIA_VISIBLE_DEVICES"
 # The kernel's own number for the first pid namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO).
@@ -120,11 +121,13 @@ class NoInventory:
         reason: one line, as it continues "no GPU can be shown: ".
         hint: the next step, or "".
         is_failure: a driver is here, but does not answer; else there is none.
+        is_other_maker: the driver of another maker's GPUs is here, which NVML does not know.
     """
 
     reason: str
     hint: str = ""
     is_failure: bool = False
+    is_other_maker: bool = False
 
 
 class Library(Protocol):
@@ -300,6 +303,8 @@ def _text(value: str | bytes | None) -> str:
 
 
 def _no_driver(machine: Machine) -> NoInventory:
+    if machine.exists(AMD_DEVICE_FILE):
+        return NoInventory(reason="the GPUs here are AMD's, and only NVIDIA's can be asked", is_other_maker=True)
     reason = "no NVIDIA driver is visible here"
     if not machine.is_container:
         return NoInventory(reason=reason, hint="install NVIDIA's driver, if this machine has such a GPU")
