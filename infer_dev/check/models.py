@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.missing import MODELS_ROOT, what_keeps_out, why_missing
 from infer_dev.check.subject import Subject
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.host.account import Account
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 from infer_dev.llama_cpp.gguf.impostor import unfinished_part

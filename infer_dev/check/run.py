@@ -28,6 +28,8 @@ def examine(path: str, environ: Mapping[str, str], *, running: Mapping[Endpoint,
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))
     findings = list(_findings(file, looks))
+    if missing:
+        findings.insert(0, _no_binary(file, missing))
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
     return Report(
         path=path,
@@ -46,3 +48,14 @@ def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[E
 def _findings(file: ConfigFile, looks: Sequence[Look]) -> Iterator[Finding]:
     for look in looks:
         yield from flag_findings(look.subject, look.catalogue, look.reading)
+
+
+def _no_binary(file: ConfigFile, reason: str) -> Finding:
+    return Finding(
+        level=Level.ERROR,
+        code="binary-unusable",
+        instance="",
+        place=file.where("master", "llama_cpp_path"),
+        message=reason,
+        hint="install or build llama.cpp, or correct the path",
+    )
