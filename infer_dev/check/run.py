@@ -2,32 +2,57 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from infer_dev.check.finding import Finding
+from infer_dev.check.finding import Finding, Level
 from infer_dev.check.flags import flag_findings
+from infer_dev.check.gpus import gpu_findings
 from infer_dev.check.look import Look, looks_at
+from infer_dev.check.models import model_findings
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
+from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
+from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import cache_dir
 
 
-def examine(path: str, environ: Mapping[str, str], *, running: Mapping[Endpoint, int | None]) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a check is told of this machine.
+
+    Attributes:
+        environ: what instances inherit; names the overrides and the cache folder, too.
+        running: the endpoints that instances hold now, with their pids.
+        gpus: the GPUs here, or why none can be shown.
+    """
+
+    environ: Mapping[str, str]
+    running: Mapping[Endpoint, int | None] = field(default_factory=dict)
+    gpus: Inventory | NoInventory
+
+
+def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) -> Facts:
+    """The facts of this machine as it is now."""
+    return Facts(environ=environ, running=running, gpus=look())
+
+
+def examine(path: str, known: Facts) -> Report:
     """All that can be told of a file without starting anything but `llama-server --help`.
 
     Args:
         path: of the file.
-        environ: what instances inherit; names the overrides, too.
-        running: the endpoints that instances hold now, with their pids.
+        known: the machine it is for.
     """
+    environ = known.environ
     try:
         file, plan, missing = resolve_for_show(source_of_caller(path, environ), environ)
     except MistakesError as err:
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))
-    findings = list(_findings(file, looks))
+    findings = list(_findings(looks, known))
     if missing:
         findings.insert(0, _no_binary(file, missing))
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
@@ -35,19 +60,32 @@ def examine(path: str, environ: Mapping[str, str], *, running: Mapping[Endpoint,
         path=path,
         binary="" if missing else plan.binary,
         version=catalogues[0].version if catalogues else "",
-        findings=tuple(findings),
+        findings=tuple(_in_order(findings, plan)),
     )
 
 
 def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
     """What is found about the instances that are to be started."""
     looks = looks_at(file, plan, names, os.environ, cache=cache_dir(os.environ))
-    return Verdict(tuple(_findings(file, looks)))
+    return Verdict(tuple(_in_order(_findings(looks, facts(os.environ, running)), plan)))
 
 
-def _findings(file: ConfigFile, looks: Sequence[Look]) -> Iterator[Finding]:
-    for look in looks:
-        yield from flag_findings(look.subject, look.catalogue, look.reading)
+def _findings(looks: Sequence[Look], known: Facts) -> Iterator[Finding]:
+    library = Library(cache_dir(known.environ))
+    for one in looks:
+        yield from flag_findings(one.subject, one.catalogue, one.reading)
+        yield from model_findings(one.subject, library)
+    yield from gpu_findings([one.subject for one in looks], known.gpus, known.environ)
+
+
+def _in_order(findings: Iterator[Finding] | Sequence[Finding], plan: Plan) -> list[Finding]:
+    """As one goes through the file; those of no instance first. What is disabled cannot be wrong, only noteworthy."""
+    order = {spec.name: index for index, spec in enumerate(plan.specs)}
+    disabled = {spec.name for spec in plan.specs if not spec.enabled}
+    return sorted(
+        (replace(one, level=Level.NOTE) if one.instance in disabled else one for one in findings),
+        key=lambda one: (order.get(one.instance, -1), one.place.line or 0),
+    )
 
 
 def _no_binary(file: ConfigFile, reason: str) -> Finding:

@@ -31,9 +31,9 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
         from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
 
         go_on_as_account()
-    from infer_dev.check.run import examine  # noqa: PLC0415 - imports all checks
+    from infer_dev.check.run import examine, facts  # noqa: PLC0415 - imports all checks
 
-    report = examine(path, os.environ, running=_running())
+    report = examine(path, facts(os.environ, _running()))
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     elif is_terminal(sys.stdout):

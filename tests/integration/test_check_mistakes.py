@@ -10,7 +10,8 @@ import pytest
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.report import Report
-from infer_dev.check.run import examine
+from infer_dev.check.run import Facts, examine
+from infer_dev.host.gpu_inventory import Gpu, Inventory
 from tests.conftest import Parts
 from tests.parts import tiny_model
 
@@ -116,7 +117,9 @@ CONTRACT = [
     Mistake(
         "negative-time", 'gpu_ids = "1"', 'gpu_ids = "1"\nready_timeout_s = -5', ERROR, "", "", at="ready_timeout_s"
     ),
-    Mistake("bad-policy", 'gpu_ids = "1"', 'gpu_ids = "1"\nrestart = "sometimes"', ERROR, "'always'", "", at="restart"),
+    Mistake(
+        "bad-policy", 'gpu_ids = "1"', 'gpu_ids = "1"\nrestart = "sometimes"', ERROR, "'always'", "", at="restart"
+    ),
     Mistake(
         "no-such-binary",
         'llama_cpp_path = "{server}"',
@@ -139,12 +142,39 @@ MODELS = [
     Mistake("web-page", "chat.gguf", "page.gguf", ERROR, "", ""),
     Mistake("lfs-pointer", "chat.gguf", "pointer.gguf", ERROR, "", "lfs"),
     Mistake("empty-file", "chat.gguf", "empty.gguf", ERROR, "empty", ""),
-    Mistake("safetensors", "chat.gguf", "weights.safetensors", ERROR, "", "GGUF"),
+    Mistake("safetensors", "chat.gguf", "weights.safetensors", ERROR, "", ".gguf"),
     Mistake("ctx-above-trained", "ctx_size = 2048", "ctx_size = 65536", WARNING, "2048", "", at="ctx_size = 65536"),
     Mistake("mmproj-missing", "threads = 2", 'mmproj = "{folder}/mmproj.gguf"', ERROR, "", ""),
     Mistake("draft-missing", "threads = 2", 'model_draft = "{folder}/draft.gguf"', ERROR, "", ""),
     Mistake("lora-is-a-model", "threads = 2", 'lora = "{folder}/chat.gguf"', ERROR, "", ""),
 ]
+
+
+GPUS_NAMED = [
+    Mistake("no-such-gpu", 'gpu_ids = "1"', 'gpu_ids = "7"', ERROR, "no GPU 7", "0, 1"),
+    Mistake("second-id-wrong", 'gpu_ids = "1"', "gpu_ids = [0, 7]", ERROR, "only 0", "infer-dev gpus"),
+    Mistake("no-such-uuid", 'gpu_ids = "1"', 'gpu_ids = "GPU-99999999"', ERROR, "GPU-99999999", "GPU-1111"),
+    Mistake("same-gpu-twice", 'gpu_ids = "1"', 'gpu_ids = "1,GPU-22222222"', ERROR, "", ""),
+    Mistake("main-gpu-from-outside", "threads = 2", 'split_mode = "none"\nmain_gpu = 1', ERROR, "", ""),
+    Mistake("split-for-more", "threads = 2", 'tensor_split = "1,1"', WARNING, "", ""),
+    Mistake("device-from-outside", "threads = 2", 'device = "CUDA1"', ERROR, "CUDA1", "count from 0"),
+]
+GPUS = Inventory(
+    driver="570.124.06",
+    cuda=(12, 8),
+    gpus=tuple(
+        Gpu(
+            index=index,
+            uuid=f"GPU-{str(index + 1) * 8}-2222-3333-4444-555555555555",
+            name="NVIDIA RTX",
+            memory_total_bytes=24 << 30,
+            memory_free_bytes=23 << 30,
+            memory_used_bytes=1 << 30,
+            compute_mode="default",
+        )
+        for index in range(2)
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +219,7 @@ def checked(
         file = tmp_path / "rack.toml"
         file.write_text(text)
         environ = {"PATH": os.environ["PATH"], "INFER_DEV_CACHE_DIR": str(cache_folder)}
-        return text, examine(str(file), environ, running={})
+        return text, examine(str(file), Facts(environ=environ, gpus=GPUS))
 
     return check
 
@@ -205,7 +235,7 @@ def test_right_file_has_no_finding(checked: Callable[..., tuple[str, Report]]) -
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mistake", [*OPTIONS, *CONTRACT, *MODELS], ids=lambda mistake: mistake.name)
+@pytest.mark.parametrize("mistake", [*OPTIONS, *CONTRACT, *MODELS, *GPUS_NAMED], ids=lambda mistake: mistake.name)
 def test_mistake_is_found_at_its_line(
     checked: Callable[..., tuple[str, Report]], mistake: Mistake, models: Path
 ) -> None:
