@@ -1,11 +1,14 @@
 """What stands in the way of a plan, all of it told before anything is started."""
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from infer_dev.errors import ConfigError, InferDevError, UnavailableError
 from infer_dev.host import logfile, ports
 from infer_dev.plan.conflicts import conflicts, overlap
 from infer_dev.plan.model import Endpoint, Plan, Spec, Topic
+
+PORT_HINT = "give the instance another server.port, or end that program"
+LOG_HINT = "correct control.log_dir or control.log_file, or the folder's permissions"
 
 
 def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
@@ -31,18 +34,28 @@ def refuse_obstacles(plan: Plan, starting: Container[str], ours: Collection[Endp
         UnavailableError: a port taken by another program, named with its pid.
     """
     specs = [spec for spec in plan.specs if spec.name in starting]
-    taken = []
-    for spec in specs:
-        if not _is_ours(spec.endpoint, ours) and not ports.is_free(spec.endpoint):
-            where = f"{plan.place(spec.name, Topic.PORT)}: {ports.taken(spec.endpoint)}"
-            taken.append((where, "give the instance another server.port, or end that program"))
+    taken = [
+        (f"{plan.place(name, Topic.PORT)}: {told}", PORT_HINT) for name, told in ports_taken(specs, ours).items()
+    ]
     _raise(UnavailableError, plan, taken)
     logs = []
     for spec in specs:
         if reason := logfile.obstacle(spec.command.log_file):
             where = f"{plan.place(spec.name, Topic.LOG)}: the log {spec.command.log_file} cannot be written: {reason}"
-            logs.append((where, "correct control.log_dir or control.log_file, or the folder's permissions"))
+            logs.append((where, LOG_HINT))
     _raise(ConfigError, plan, logs)
+
+
+def ports_taken(specs: Sequence[Spec], ours: Collection[Endpoint]) -> Mapping[str, str]:
+    """Instance → that its port or socket is taken by another program, and by which.
+
+    Args:
+        specs: instances that shall start.
+        ours: endpoints held by instances of ours, which are no obstacle.
+    """
+    busy = [spec for spec in specs if not _is_ours(spec.endpoint, ours) and not ports.is_free(spec.endpoint)]
+    holders = ports.holders() if any(not spec.endpoint.is_unix for spec in busy) else {}
+    return {spec.name: ports.taken(spec.endpoint, holders) for spec in busy}
 
 
 def _is_ours(endpoint: Endpoint, ours: Collection[Endpoint]) -> bool:

@@ -5,10 +5,12 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping
 
 from infer_dev.plan.model import Endpoint
 
 HOSTS_PATH = "/etc/hosts"
+UNKNOWN_HOLDER = "another program"
 
 
 def is_free(endpoint: Endpoint) -> bool:
@@ -64,11 +66,31 @@ def _listed(host: str) -> list[str]:
     return [row[0] for row in rows if host.lower() in row[1:]]
 
 
-def taken(endpoint: Endpoint) -> str:
-    """That `endpoint` is taken, and by whom."""
+def is_of_this_host(endpoint: Endpoint) -> bool:
+    """Whether its address is one that this host can listen at now; True for a name that hosts(5) does not have."""
+    found = None if endpoint.is_unix else _address(endpoint)
+    if found is None:
+        return True
+    family, (host, _) = found
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError as err:
+        return err.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
+def taken(endpoint: Endpoint, holders: Mapping[int, str] | None = None) -> str:
+    """That `endpoint` is taken, and by whom.
+
+    Args:
+        endpoint: what is taken.
+        holders: the answer of `holders`, if it was asked for.
+    """
     if endpoint.is_unix:
         return f"the socket {endpoint.dial_host} is taken by another program"
-    return f"port {endpoint.port} is taken by {holder_of(endpoint.port)}"
+    holder = holder_of(endpoint.port) if holders is None else holders.get(endpoint.port, UNKNOWN_HOLDER)
+    return f"port {endpoint.port} is taken by {holder}"
 
 
 def remove_stale_socket(endpoint: Endpoint) -> None:
@@ -95,13 +117,20 @@ def _answers(path: str) -> bool:
 
 def holder_of(port: int) -> str:
     """Who listens on `port`, as "NAME (pid N)", or "another program" where this user cannot see it."""
+    return holders().get(port, UNKNOWN_HOLDER)
+
+
+def holders() -> dict[int, str]:
+    """Port → who listens on it, as "NAME (pid N)"; without those that this user cannot see."""
     import psutil  # noqa: PLC0415 - 25 ms, needed for this message only
 
+    found: dict[int, str] = {}
     try:
         for connection in psutil.net_connections("tcp"):
             at = connection.laddr.port if connection.laddr else None
-            if connection.status == psutil.CONN_LISTEN and at == port and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            if connection.status == psutil.CONN_LISTEN and at and at not in found and connection.pid:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found[at] = f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         pass
-    return "another program"
+    return found
