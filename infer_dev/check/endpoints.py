@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.preflight import PORT_HINT, ports_taken
 from infer_dev.check.subject import Subject
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.host import ports
 from infer_dev.plan.conflicts import Conflict, conflicts
 from infer_dev.plan.model import Endpoint, Spec, Topic

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.gpu_options import devices_of
 from infer_dev.check.subject import Subject
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 
 MIB = 1 << 20
 SHM = "/dev/shm"  # noqa: S108 - looked at, not written

@@ -47,6 +47,7 @@ def gather(
     *,
     ours: Collection[Endpoint] = (),
     gpus: Inventory | NoInventory | None = None,
+    build: Build | None = None,
 ) -> MachineFacts:
     """Ask this machine, each thing once. No process is started and nothing is written.
 
@@ -56,10 +57,11 @@ def gather(
         environ: what they inherit.
         ours: endpoints that running instances hold.
         gpus: the GPUs, if they are known already; else NVML is asked.
+        build: the binary, if it has been looked at already.
     """
     specs = [subject.spec for subject in subjects if subject.spec.enabled]
     return MachineFacts(
-        build=look_at(binary, environ.get("LD_LIBRARY_PATH", "")),
+        build=build or look_at(binary, environ.get("LD_LIBRARY_PATH", "")),
         gpus=gpus or look(),
         endpoints=gather_endpoints(specs, ours, may_bind_low=_may_bind_low(binary)),
         folders=gather_folders(specs),

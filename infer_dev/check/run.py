@@ -1,20 +1,25 @@
 """Runs all checks over a file."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.flags import flag_findings
 from infer_dev.check.gpus import gpu_findings
 from infer_dev.check.look import Look, looks_at
+from infer_dev.check.machine import gather, machine_findings
 from infer_dev.check.models import model_findings
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
+from infer_dev.check.server_binary import binary_findings
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
+from infer_dev.llama_cpp.backends import Build, look_at
+from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library
+from infer_dev.llama_cpp.options.catalogue import canonical
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import cache_dir
 
@@ -27,11 +32,13 @@ class Facts:
         environ: what instances inherit; names the overrides and the cache folder, too.
         running: the endpoints that instances hold now, with their pids.
         gpus: the GPUs here, or why none can be shown.
+        build: the binary as it lies there; None: it is looked at.
     """
 
     environ: Mapping[str, str]
     running: Mapping[Endpoint, int | None] = field(default_factory=dict)
     gpus: Inventory | NoInventory
+    build: Build | None = None
 
 
 def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) -> Facts:
@@ -52,10 +59,21 @@ def examine(path: str, known: Facts) -> Report:
     except MistakesError as err:
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))
-    findings = list(_findings(looks, known))
+    library = Library(cache_dir(environ))
+    findings = list(_findings(looks, library))
     if missing:
-        findings.insert(0, _no_binary(file, missing))
+        findings.append(_no_binary(file, missing))
+    subjects = [one.subject for one in looks]
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
+    if subjects:
+        machine = gather(subjects, plan.binary, environ, ours=known.running, gpus=known.gpus, build=known.build)
+        problem = "" if missing else _problem(looks)
+        variables = (
+            {canonical(one, one.names[0]): one.env for one in catalogues[0].options if one.env} if catalogues else {}
+        )
+        findings += machine_findings(
+            subjects, machine, binary_problem=problem, size_of=_size_of(library), variables=variables
+        )
     return Report(
         path=path,
         binary="" if missing else plan.binary,
@@ -65,17 +83,40 @@ def examine(path: str, known: Facts) -> Report:
 
 
 def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
-    """What is found about the instances that are to be started."""
-    looks = looks_at(file, plan, names, os.environ, cache=cache_dir(os.environ))
-    return Verdict(tuple(_in_order(_findings(looks, facts(os.environ, running)), plan)))
+    """What is found about the instances that are to be started.
+
+    Ports, logs and contradictions are left to `preflight`, which knows what is about to be stopped.
+    """
+    environ = os.environ
+    looks = looks_at(file, plan, names, environ, cache=cache_dir(environ))
+    subjects = [one.subject for one in looks]
+    findings = [*_findings(looks, Library(cache_dir(environ)))]
+    if subjects:
+        gpus, build = look(), look_at(plan.binary, environ.get("LD_LIBRARY_PATH", ""))
+        findings += binary_findings(subjects, build, _problem(looks), gpus, machine=os.uname().machine)
+        findings += gpu_findings(subjects, gpus, environ, backends=build.backends)
+    return Verdict(tuple(_in_order(findings, plan)))
 
 
-def _findings(looks: Sequence[Look], known: Facts) -> Iterator[Finding]:
-    library = Library(cache_dir(known.environ))
+def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:
     for one in looks:
         yield from flag_findings(one.subject, one.catalogue, one.reading)
         yield from model_findings(one.subject, library)
-    yield from gpu_findings([one.subject for one in looks], known.gpus, known.environ)
+
+
+def _problem(looks: Sequence[Look]) -> str:
+    """Why the binary does not run, or ""."""
+    return next((one.unreadable.reason for one in looks if one.unreadable and not one.unreadable.is_foreign), "")
+
+
+def _size_of(library: Library) -> Callable[[str], int | None]:
+    def size(path: str) -> int | None:
+        try:
+            return library.model(path).size_bytes
+        except GgufError:
+            return None
+
+    return size
 
 
 def _in_order(findings: Iterator[Finding] | Sequence[Finding], plan: Plan) -> list[Finding]:

@@ -6,7 +6,7 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.check.gpu_options import names_cuda, offloads
 from infer_dev.check.gpus import BY_CUDA_IDS
 from infer_dev.check.subject import Subject
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.host.gpu_inventory import Inventory, NoInventory
 from infer_dev.llama_cpp.backends import DRIVER_LIBRARY, GPU_BACKENDS, Build
 

@@ -12,6 +12,7 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.check.report import Report
 from infer_dev.check.run import Facts, examine
 from infer_dev.host.gpu_inventory import Gpu, Inventory
+from infer_dev.llama_cpp.backends import Build
 from tests.conftest import Parts
 from tests.parts import tiny_model
 
@@ -108,8 +109,8 @@ CONTRACT = [
         'gpu_ids = "1"',
         'gpu_ids = "1"\nctx_size = 1',
         ERROR,
-        "ctx_size",
-        "",
+        "unknown key",
+        "belongs in the server table",
         at="ctx_size",
     ),
     Mistake("array-in-array", "threads = 2", "threads = [[2]]", ERROR, "", ""),
@@ -155,7 +156,7 @@ GPUS_NAMED = [
     Mistake("second-id-wrong", 'gpu_ids = "1"', "gpu_ids = [0, 7]", ERROR, "only 0", "infer-dev gpus"),
     Mistake("no-such-uuid", 'gpu_ids = "1"', 'gpu_ids = "GPU-99999999"', ERROR, "GPU-99999999", "GPU-1111"),
     Mistake("same-gpu-twice", 'gpu_ids = "1"', 'gpu_ids = "1,GPU-22222222"', ERROR, "", ""),
-    Mistake("main-gpu-from-outside", "threads = 2", 'split_mode = "none"\nmain_gpu = 1', ERROR, "", ""),
+    Mistake("main-gpu-from-outside", "threads = 2", 'split_mode = "none"\nmain_gpu = 1', WARNING, "", ""),
     Mistake("split-for-more", "threads = 2", 'tensor_split = "1,1"', WARNING, "", ""),
     Mistake("device-from-outside", "threads = 2", 'device = "CUDA1"', ERROR, "CUDA1", "count from 0"),
 ]
@@ -219,7 +220,7 @@ def checked(
         file = tmp_path / "rack.toml"
         file.write_text(text)
         environ = {"PATH": os.environ["PATH"], "INFER_DEV_CACHE_DIR": str(cache_folder)}
-        return text, examine(str(file), Facts(environ=environ, gpus=GPUS))
+        return text, examine(str(file), Facts(environ=environ, gpus=GPUS, build=Build(path=parts.server, missing={})))
 
     return check
 
