@@ -61,13 +61,13 @@ BOTH = frozenset({"falcon-h1"})
 """Every layer has a cache and a state."""
 
 USUAL = _names(
-    "llama llama4 deci falcon grok gpt2 gptj gptneox mpt baichuan starcoder starcoder2 refact bloom stablelm qwen"
-    " qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe phi2 phi3 phimoe plamo codeshell orion internlm2 minicpm"
-    " minicpm3 gemma gemma2 gemma3 gemma3n gemma4 xverse command-r cohere2 dbrx olmo olmo2 olmoe openelm arctic"
-    " deepseek deepseek2 chatglm glm4 glm4moe bitnet jais nemotron exaone exaone4 exaone-moe granite granitemoe chameleon"
-    " plm bailingmoe bailingmoe2 dots1 arcee ernie4_5 ernie4_5-moe hunyuan-moe hunyuan-dense smollm3 gpt-oss"
-    " smallthinker seed_oss grovemoe apertus minimax-m2 mistral3 mimo2 step35 afmoe plamo3 pangu-embedded cogvlm"
-    " paddleocr maincoder"
+    "llama llama4 deci falcon grok gpt2 gptj gptneox mpt baichuan starcoder starcoder2 refact bloom stablelm"
+    " qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe phi2 phi3 phimoe plamo codeshell orion"
+    " internlm2 minicpm minicpm3 gemma gemma2 gemma3 gemma3n gemma4 xverse command-r cohere2 dbrx olmo olmo2"
+    " olmoe openelm arctic deepseek deepseek2 chatglm glm4 glm4moe bitnet jais nemotron exaone exaone4 exaone-"
+    " moe granite granitemoe chameleon plm bailingmoe bailingmoe2 dots1 arcee ernie4_5 ernie4_5-moe hunyuan-moe"
+    " hunyuan-dense smollm3 gpt-oss smallthinker seed_oss grovemoe apertus minimax-m2 mistral3 mimo2 step35"
+    " afmoe plamo3 pangu-embedded cogvlm paddleocr maincoder"
 )
 """Attention in every layer, a cache for each."""
 
