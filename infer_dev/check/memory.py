@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.memory_plan import MemoryPlan, Need, Planned, Portion, device_name, size_text
 from infer_dev.check.subject import Subject
-from infer_dev.config.locate import Place
+from infer_dev.config.place import Place
 from infer_dev.llama_cpp.gguf.model import Model
 from infer_dev.llama_cpp.memory.estimate import Load, Part
 from infer_dev.llama_cpp.memory.settings import settings_of, settings_of_draft

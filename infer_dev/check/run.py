@@ -9,17 +9,22 @@ from infer_dev.check.flags import flag_findings
 from infer_dev.check.gpus import gpu_findings
 from infer_dev.check.look import Look, looks_at
 from infer_dev.check.machine import gather, machine_findings
+from infer_dev.check.memory import Needs, memory_findings
+from infer_dev.check.memory_plan import COLUMNS, MemoryPlan, plan_memory
 from infer_dev.check.models import model_findings
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
+from infer_dev.check.room import gpu_rooms, held_now
 from infer_dev.check.server_binary import binary_findings
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
+from infer_dev.host.memory import HostMemory, read_memory
 from infer_dev.llama_cpp.backends import Build, look_at
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library
-from infer_dev.llama_cpp.options.catalogue import canonical
+from infer_dev.llama_cpp.gguf.model import Model
+from infer_dev.llama_cpp.options.catalogue import Catalogue, canonical
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import cache_dir
 
@@ -32,18 +37,20 @@ class Facts:
         environ: what instances inherit; names the overrides and the cache folder, too.
         running: the endpoints that instances hold now, with their pids.
         gpus: the GPUs here, or why none can be shown.
+        memory: the memory of this host or container; None: it cannot be told.
         build: the binary as it lies there; None: it is looked at.
     """
 
     environ: Mapping[str, str]
     running: Mapping[Endpoint, int | None] = field(default_factory=dict)
     gpus: Inventory | NoInventory
+    memory: HostMemory | None = None
     build: Build | None = None
 
 
 def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) -> Facts:
     """The facts of this machine as it is now."""
-    return Facts(environ=environ, running=running, gpus=look())
+    return Facts(environ=environ, running=running, gpus=look(), memory=read_memory())
 
 
 def examine(path: str, known: Facts) -> Report:
@@ -74,11 +81,15 @@ def examine(path: str, known: Facts) -> Report:
         findings += machine_findings(
             subjects, machine, binary_problem=problem, size_of=_size_of(library), variables=variables
         )
+    memory = _memory(looks, library, known)
+    findings += _memory_findings(memory, looks)
     return Report(
         path=path,
         binary="" if missing else plan.binary,
         version=catalogues[0].version if catalogues else "",
         findings=tuple(_in_order(findings, plan)),
+        memory=memory.to_json(),
+        rows=[COLUMNS, *memory.rows()],
     )
 
 
@@ -90,11 +101,16 @@ def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[E
     environ = os.environ
     looks = looks_at(file, plan, names, environ, cache=cache_dir(environ))
     subjects = [one.subject for one in looks]
-    findings = [*_findings(looks, Library(cache_dir(environ)))]
-    if subjects:
-        gpus, build = look(), look_at(plan.binary, environ.get("LD_LIBRARY_PATH", ""))
-        findings += binary_findings(subjects, build, _problem(looks), gpus, machine=os.uname().machine)
-        findings += gpu_findings(subjects, gpus, environ, backends=build.backends)
+    if not subjects:
+        return Verdict()
+    known, library = facts(environ, running), Library(cache_dir(environ))
+    build = look_at(plan.binary, environ.get("LD_LIBRARY_PATH", ""))
+    findings = [
+        *_findings(looks, library),
+        *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
+        *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
+        *_memory_findings(_memory(looks, library, known), looks),
+    ]
     return Verdict(tuple(_in_order(findings, plan)))
 
 
@@ -109,12 +125,43 @@ def _problem(looks: Sequence[Look]) -> str:
     return next((one.unreadable.reason for one in looks if one.unreadable and not one.unreadable.is_foreign), "")
 
 
+def _memory(looks: Sequence[Look], library: Library, known: Facts) -> MemoryPlan:
+    """Who needs how much of which device; the order is that of the file."""
+    needs = Needs(lambda path: _model_at(library, path), _file_size)
+    listed = {id(one.catalogue): _listed(one.catalogue) for one in looks}
+    found = [needs.of(one.subject, listed[id(one.catalogue)]) for one in looks if one.subject.spec.enabled]
+    held = held_now([one.subject for one in looks], known.running, known.gpus)
+    return plan_memory([one for one in found if one], gpu_rooms(known.gpus), known.memory, held)
+
+
+def _memory_findings(plan: MemoryPlan, looks: Sequence[Look]) -> Iterator[Finding]:
+    return memory_findings(plan, {one.subject.spec.name: one.subject for one in looks if one.catalogue})
+
+
+def _listed(catalogue: Catalogue | None) -> frozenset[str] | None:
+    if catalogue is None or not catalogue.is_complete:
+        return None
+    return frozenset(canonical(option, name) for option in catalogue.options for name in option.names)
+
+
+def _model_at(library: Library, path: str) -> Model | None:
+    try:
+        return library.model(path)
+    except GgufError:
+        return None
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def _size_of(library: Library) -> Callable[[str], int | None]:
     def size(path: str) -> int | None:
-        try:
-            return library.model(path).size_bytes
-        except GgufError:
-            return None
+        model = _model_at(library, path)
+        return None if model is None else model.size_bytes
 
     return size
 
