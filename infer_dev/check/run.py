@@ -18,6 +18,7 @@ from infer_dev.check.room import gpu_rooms, held_now
 from infer_dev.check.server_binary import binary_findings
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
+from infer_dev.config.place import Place, dotted
 from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
 from infer_dev.host.memory import HostMemory, read_memory
 from infer_dev.llama_cpp.backends import Build, look_at
@@ -67,7 +68,7 @@ def examine(path: str, known: Facts) -> Report:
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))
     library = Library(cache_dir(environ))
-    findings = list(_findings(looks, library))
+    findings = [*_findings(looks, library), *_unknown_options(looks, plan)]
     if missing:
         findings.append(_no_binary(file, missing))
     subjects = [one.subject for one in looks]
@@ -120,6 +121,21 @@ def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:
         yield from model_findings(one.subject, library)
 
 
+def _unknown_options(looks: Sequence[Look], plan: Plan) -> Iterator[Finding]:
+    """That nothing can be told about the options, once for the binary."""
+    reasons = {one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_foreign}
+    for reason in sorted(reasons):
+        file = looks[0].subject.file
+        key = ("master", "llama_cpp_path")
+        yield Finding(
+            level=Level.NOTE,
+            code="options-unknown",
+            instance="",
+            place=file.where(*key) if file.value(*key) else Place(file.path, None, dotted(key)),
+            message=f"cannot tell which options {plan.binary} takes: {reason}",
+        )
+
+
 def _problem(looks: Sequence[Look]) -> str:
     """Why the binary does not run, or ""."""
     return next((one.unreadable.reason for one in looks if one.unreadable and not one.unreadable.is_foreign), "")
@@ -128,7 +144,9 @@ def _problem(looks: Sequence[Look]) -> str:
 def _memory(looks: Sequence[Look], library: Library, known: Facts) -> MemoryPlan:
     """Who needs how much of which device; the order is that of the file."""
     needs = Needs(lambda path: _model_at(library, path), _file_size)
-    listed = {id(one.catalogue): _listed(one.catalogue) for one in looks}
+    # By identity: to hash a catalogue is to hash all its options, and most files have one.
+    catalogues = {id(one.catalogue): one.catalogue for one in looks}
+    listed = {number: _listed(catalogue) for number, catalogue in catalogues.items()}
     found = [needs.of(one.subject, listed[id(one.catalogue)]) for one in looks if one.subject.spec.enabled]
     held = held_now([one.subject for one in looks], known.running, known.gpus)
     return plan_memory([one for one in found if one], gpu_rooms(known.gpus), known.memory, held)

@@ -48,7 +48,8 @@ class Booted:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))
         }
-        self.env = inherited | {"INFER_DEV_RUNTIME_DIR": str(self.runtime), **(env or {})}
+        own = {"INFER_DEV_RUNTIME_DIR": str(self.runtime), "INFER_DEV_CACHE_DIR": str(folder / "cache")}
+        self.env = inherited | own | (env or {})
         parts = dict(parts or {})
         if fake_daemon is not None:
             parts["daemon"] = [sys.executable, "-S", str(PARTS / "fake_daemon.py"), str(self.notes), *fake_daemon]
