@@ -65,7 +65,7 @@ def _option(entry: _Entry, *, is_table: bool) -> Option | None:
     names, metavar = [], ""
     for part in _NEXT_NAME.split(entry.head):
         name, _, after = part.partition(" ")
-        names.append(name.rstrip(","))
+        names += _spellings(name.rstrip(","))
         metavar = after.strip(" ,") or metavar
     text, flat = "\n".join(entry.lines), " ".join(entry.lines)
     negatives = () if metavar else tuple(_negatives(names))
@@ -88,6 +88,11 @@ def _option(entry: _Entry, *, is_table: bool) -> Option | None:
         successors=tuple(dict.fromkeys(_FLAG.findall(text))) if is_removed or is_deprecated else (),
         repeats=bool(_REPEATS.search(flat)) or canonical(option, names[0]) in _ADD_UP,
     )
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """One, or two where it is written as `--embedding(s)` (2024)."""
+    return (name[:-3], f"{name[:-3]}s") if name.endswith("(s)") else (name,)
 
 
 def _count(metavar: str, *, is_table: bool) -> int | None:
