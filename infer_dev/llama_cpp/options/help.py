@@ -130,7 +130,9 @@ def _choices(metavar: str, text: str) -> tuple[tuple[str, ...] | None, bool]:
 
 def _mentioned(option: Option, text: str, flat: str) -> tuple[str, ...]:
     """The values that a description lists; what else than a number an option takes that takes one."""
-    listed = _BULLET.findall(text)
-    if option.values != 1 or (not option.is_number and len(listed) < _FEWEST_LISTED):
+    listed, quoted = _BULLET.findall(text), _QUOTED.findall(flat)
+    if option.is_number:  # its default may be told in prose: "same as --threads"
+        return tuple(dict.fromkeys((*listed, *quoted)))
+    if option.values != 1 or len(listed) < _FEWEST_LISTED:
         return ()
-    return tuple(dict.fromkeys((*listed, *_QUOTED.findall(flat), *_DEFAULT.findall(flat))))
+    return tuple(dict.fromkeys((*listed, *quoted, *_DEFAULT.findall(flat))))
