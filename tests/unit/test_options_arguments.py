@@ -1,6 +1,8 @@
 """Command lines read by a catalogue, and without one."""
 
 import pytest
+from hypothesis import given as any_of
+from hypothesis import strategies as st
 
 from infer_dev.llama_cpp.options.arguments import Flaw, Reading, canonical_options, read_arguments
 from infer_dev.llama_cpp.options.catalogue import Catalogue
@@ -141,3 +143,24 @@ def test_without_a_catalogue_the_most_common_options_are_read() -> None:
         "alias": "b",
         "parallel": "2",
     }
+
+
+@any_of(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*NOW.by_name][::9]) | st.sampled_from(["1", "-1", "-", "--", "x", "--x", "-c=1", ""]),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([NOW, of("2024-03"), None]),
+)
+def test_every_word_is_told_as_something_but_once(line: list[tuple[str, bool]], catalogue: Catalogue | None) -> None:
+    words, bound = [word for word, _ in line], [is_bound for _, is_bound in line]
+    reading = read_arguments(words, bound, catalogue)
+    told = [at for given in reading.given for at in (given.at, *given.values_at)]
+    told += [fault.at for fault in reading.faults]
+    assert len(told) == len(set(told))
+    # The rest are values of what has too few of them, or of options that are not known.
+    few = {fault.at for fault in reading.faults if fault.flaw in {Flaw.MISSING, Flaw.UNKNOWN}}
+    assert all(at - 1 in few for at in set(range(len(words))) - set(told))

@@ -217,7 +217,7 @@ def test_only_the_newest_catalogues_are_kept(cache: Path) -> None:
 )
 def test_server_that_does_not_answer_is_told(tmp_path: Path, cache: Path, body: str, reason: str) -> None:
     server = Server(tmp_path / "bin", body)
-    assert read(server, cache) == Unreadable(reason)
+    assert read(server, cache) == Unreadable(reason, is_unusable="library" in reason)
     read(server, cache)
     assert server.questions() == ["--help", "--help"]  # it may answer the next time
 
@@ -245,12 +245,14 @@ def test_file_that_cannot_be_run_is_told(tmp_path: Path, content: bytes, mode: i
     path = tmp_path / "llama-server"
     path.write_bytes(content)
     path.chmod(mode)
-    assert read_catalogue(str(path), PATH, cache="") == Unreadable(f"it cannot be run: {os.strerror(number)}")
+    assert read_catalogue(str(path), PATH, cache="") == Unreadable(
+        f"it cannot be run: {os.strerror(number)}", is_unusable=True
+    )
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:
     answer = read_catalogue(str(tmp_path / "none"), PATH, cache="")
-    assert answer == Unreadable(f"it cannot be run: {os.strerror(errno.ENOENT)}")
+    assert answer == Unreadable(f"it cannot be run: {os.strerror(errno.ENOENT)}", is_unusable=True)
 
 
 def test_another_program_is_told_and_not_asked_again(tmp_path: Path, cache: Path) -> None:

@@ -62,7 +62,8 @@ def parse_help(text: str, version: str = "") -> Catalogue:
 
 
 def _option(entry: _Entry, *, is_table: bool) -> Option | None:
-    names, metavar = [], ""
+    names: list[str] = []
+    metavar = ""
     for part in _NEXT_NAME.split(entry.head):
         name, _, after = part.partition(" ")
         names += _spellings(name.rstrip(","))
