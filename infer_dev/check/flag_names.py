@@ -8,7 +8,7 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Role, Word
 from infer_dev.config.place import Place
-from infer_dev.llama_cpp.options.catalogue import Catalogue, spelled
+from infer_dev.llama_cpp.options.catalogue import Catalogue
 
 _SHOWN_CHARACTERS = 48
 _CUTOFF = 0.75
@@ -65,9 +65,8 @@ def removal_hint(instead: str) -> str:
     return f"write {instead}" if instead.startswith("--") else f"take it out: {instead}"
 
 
-def suggestion(word: Word, catalogue: Catalogue) -> str:
-    """The next step for an option that is not there."""
-    flag = spelled(word.text)
+def suggestion(word: Word, flag: str, catalogue: Catalogue) -> str:
+    """The next step for an option that is not there; `word` is how it was written."""
     plain = flag.lstrip("-")
     positive = catalogue.find("--" + plain.removeprefix("no-"))
     if plain.startswith("no-") and positive is not None and positive.values == 0:

@@ -112,9 +112,11 @@ def _wrong_choice(option: Option, choices: tuple[str, ...], value: str) -> Told 
     bad = next((one for one in values if one not in allowed), None)
     if bad is None:
         return None
+    # With none in the list, 0.7.0 does not look at the others.
+    level = Level.WARNING if option.takes_list and "none" in values else Level.ERROR
     known = ", ".join(choices)
     hint = _closest(bad, choices) or "write one of these"
-    return Told(Level.ERROR, "bad-choice", f"{shown(bad)} is none of {known}", hint)
+    return Told(level, "bad-choice", f"{shown(bad)} is none of {known}", hint)
 
 
 def _closest(value: str, choices: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """Whether a llama-server takes the command line it would get, by the list of its own options."""
 
+import re
 from collections.abc import Iterator
 
 from infer_dev.check.finding import Finding, Level
@@ -15,6 +16,7 @@ from infer_dev.plan.argv import REDACTED, SECRET_FLAGS
 
 _NO_WORDS = OFF_WORDS | {"no", "none"}
 _TWO = 2
+_SEPARATOR = re.compile(r"[=\s]")
 
 
 def flag_findings(subject: Subject, catalogue: Catalogue | None, reading: Reading) -> Iterator[Finding]:
@@ -66,29 +68,23 @@ def _unknown(word: Word, catalogue: Catalogue) -> Told:
     if instead := successor(flag, catalogue):
         hint = in_terms_of(word, removal_hint(instead))
         return Told(Level.ERROR, "removed-option", f"this llama-server has no {flag}", hint)
-    return Told(
-        Level.ERROR,
-        "unknown-option",
-        f"this llama-server has no {shown(flag, quote='')}",
-        suggestion(word, catalogue),
-    )
+    head = _SEPARATOR.split(flag, maxsplit=1)[0]  # what follows may be a secret
+    message = f"this llama-server has no {shown(head, quote='')}"
+    return Told(Level.ERROR, "unknown-option", message, suggestion(word, head, catalogue))
 
 
 def _one_item(word: Word, catalogue: Catalogue) -> Told | None:
     """An option and its value in one item, which a shell would have taken apart, or other programs would take."""
-    for separator in ("=", " "):
-        flag, found, value = word.text.partition(separator)
-        if found and (option := catalogue.find(flag)) is not None:
-            is_secret = any(name in SECRET_FLAGS for name in option.names)
-            value = REDACTED if is_secret else shown(value.strip(), quote="")
-            two = f'"{flag}", "{value}"'
-            return Told(
-                Level.ERROR,
-                "option-and-value-in-one",
-                f'"{flag}{separator}{value}" is one word, and llama-server has no option of that name',
-                f"write two items: {two}" if option.values != 0 else f'write one item: "{flag}"',
-            )
-    return None
+    if (found := _SEPARATOR.search(word.text)) is None:
+        return None
+    flag, value = word.text[: found.start()], word.text[found.end() :].strip()
+    option = catalogue.find(flag)
+    if option is None:
+        return None
+    value = REDACTED if any(name in SECRET_FLAGS for name in option.names) else shown(value, quote="")
+    message = f'"{flag}{found[0]}{value}" is one word, and llama-server has no option of that name'
+    hint = f'write two items: "{flag}", "{value}"' if option.values != 0 else f'write one item: "{flag}"'
+    return Told(Level.ERROR, "option-and-value-in-one", message, hint)
 
 
 def _missing(subject: Subject, fault: Fault, option: Option, word: Word, catalogue: Catalogue) -> Told:

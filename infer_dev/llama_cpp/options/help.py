@@ -62,10 +62,11 @@ def parse_help(text: str, version: str = "") -> Catalogue:
 
 
 def _option(entry: _Entry, *, is_table: bool) -> Option | None:
-    names, metavar = [], ""
+    names: list[str] = []
+    metavar = ""
     for part in _NEXT_NAME.split(entry.head):
         name, _, after = part.partition(" ")
-        names.append(name.rstrip(","))
+        names += _spellings(name.rstrip(","))
         metavar = after.strip(" ,") or metavar
     text, flat = "\n".join(entry.lines), " ".join(entry.lines)
     negatives = () if metavar else tuple(_negatives(names))
@@ -88,6 +89,11 @@ def _option(entry: _Entry, *, is_table: bool) -> Option | None:
         successors=tuple(dict.fromkeys(_FLAG.findall(text))) if is_removed or is_deprecated else (),
         repeats=bool(_REPEATS.search(flat)) or canonical(option, names[0]) in _ADD_UP,
     )
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """One, or two where it is written as `--embedding(s)` (2024)."""
+    return (name[:-3], f"{name[:-3]}s") if name.endswith("(s)") else (name,)
 
 
 def _count(metavar: str, *, is_table: bool) -> int | None:
@@ -125,7 +131,9 @@ def _choices(metavar: str, text: str) -> tuple[tuple[str, ...] | None, bool]:
 
 def _mentioned(option: Option, text: str, flat: str) -> tuple[str, ...]:
     """The values that a description lists; what else than a number an option takes that takes one."""
-    listed = _BULLET.findall(text)
-    if option.values != 1 or (not option.is_number and len(listed) < _FEWEST_LISTED):
+    listed, quoted = _BULLET.findall(text), _QUOTED.findall(flat)
+    if option.is_number:  # its default may be told in prose: "same as --threads"
+        return tuple(dict.fromkeys((*listed, *quoted)))
+    if option.values != 1 or len(listed) < _FEWEST_LISTED:
         return ()
-    return tuple(dict.fromkeys((*listed, *_QUOTED.findall(flat), *_DEFAULT.findall(flat))))
+    return tuple(dict.fromkeys((*listed, *quoted, *_DEFAULT.findall(flat))))

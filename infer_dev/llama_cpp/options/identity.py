@@ -50,11 +50,11 @@ def _parts(folder: str) -> Iterator[tuple[str, int, int, int, int]]:
 
 
 def _named_in(path: str) -> Iterator[str]:
-    """The files that a script names by their whole path; none for a program."""
+    """The programs that a script names by their whole path, but no log it may write; none for a program."""
     with open(path, "rb") as file:
         if file.read(2) != b"#!":
             return
         text = file.read(_SCRIPT_LIMIT_BYTES)
     for name in dict.fromkeys(_PATH.findall(text)):
-        if os.path.isfile(name):
+        if os.path.isfile(name) and os.access(name, os.X_OK):
             yield os.fsdecode(name)

@@ -1,5 +1,6 @@
 """The catalogue of a llama-server: asked of itself, and kept until it is another one."""
 
+import errno
 import re
 import signal
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ DEADLINE_S = 10.0
 _VERSION = re.compile(r"version: (.+)")
 _LIBRARY = re.compile(r"error while loading shared libraries: ([^\s:]+): (.+)")
 _SHOWN_CHARACTERS = 200
+_LASTING = frozenset(
+    {errno.ENOEXEC, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,12 @@ class Unreadable:
     Attributes:
         reason: as it continues "cannot read the options of PATH: ".
         is_foreign: it runs, but is no llama-server as far as its help tells.
+        is_unusable: no instance can be started with it either.
     """
 
     reason: str
     is_foreign: bool = False
+    is_unusable: bool = False
 
 
 FOREIGN = Unreadable("its --help is not that of a llama-server", is_foreign=True)
@@ -90,7 +96,7 @@ def _ask(binary: str, env: Mapping[str, str], deadline_s: float) -> Catalogue | 
         catalogue = parse_help(answer.output)
         if not catalogue.is_llama_server:
             # One that fails may not fail the next time; one that says something else is something else.
-            return Catalogue(()) if answer.status == 0 else Unreadable(_failure(answer, deadline_s))
+            return Catalogue(()) if answer.status == 0 else _failure(answer, deadline_s)
         told = ask([binary, "--version"], env, deadline_s)
     except (OSError, ValueError) as err:
         return _cannot_run(err)
@@ -99,16 +105,29 @@ def _ask(binary: str, env: Mapping[str, str], deadline_s: float) -> Catalogue | 
 
 
 def _cannot_run(err: OSError | ValueError) -> Unreadable:
-    return Unreadable(f"it cannot be run: {err.strerror if isinstance(err, OSError) else err}")
+    number = err.errno if isinstance(err, OSError) else errno.EINVAL
+    reason = err.strerror if isinstance(err, OSError) else str(err)
+    # Others, as too little memory, pass.
+    return Unreadable(f"it cannot be run: {reason}", is_unusable=number in _LASTING)
 
 
-def _failure(answer: "Answer", deadline_s: float) -> str:
+def _failure(answer: "Answer", deadline_s: float) -> Unreadable:
     if answer.status is None:
-        return f"its --help has not ended within {deadline_s:g} s"
+        return Unreadable(f"its --help has not ended within {deadline_s:g} s")
     if found := _LIBRARY.search(answer.errors):
-        return f"it cannot be run: the library {found[1]} is missing or unusable ({found[2][:_SHOWN_CHARACTERS]})"
+        why = found[2][:_SHOWN_CHARACTERS]
+        return Unreadable(
+            f"it cannot be run: the library {found[1]} is missing or unusable ({why})", is_unusable=True
+        )
     if answer.status < 0:
-        return f"its --help was ended by {signal.Signals(-answer.status).name}"
+        return Unreadable(f"its --help was ended by {_signal_name(-answer.status)}")
     lines = answer.errors.strip().splitlines() or answer.output.strip().splitlines()
     said = f": {lines[-1].strip()[:_SHOWN_CHARACTERS]}" if lines else ""
-    return f"its --help exits with status {answer.status}{said}"
+    return Unreadable(f"its --help exits with status {answer.status}{said}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"
