@@ -100,6 +100,13 @@ def test_a_renamed_first_shard_is_told(shards):
     assert "-00001-of-00003.gguf" in model.problems[0].hint
 
 
+def test_a_first_shard_named_for_another_count_is_told(shards):
+    (shards / SHARDS[0]).rename(shards / "m-00001-of-00004.gguf")
+    assert kinds(shards, "m-00001-of-00004.gguf") == [ProblemKind.SHARD_RENAMED]
+    (shards / "m-00001-of-00004.gguf").rename(shards / "m-00009-of-00003.gguf")
+    assert kinds(shards, "m-00009-of-00003.gguf") == [ProblemKind.SHARDS_SWAPPED]
+
+
 def test_a_truncated_shard_is_told_by_how_much(shards):
     os.truncate(shards / SHARDS[2], (shards / SHARDS[2]).stat().st_size - 100)
     model = read_model(str(shards / SHARDS[0]))
