@@ -119,4 +119,4 @@ def _near(wanted: str, names: Sequence[str]) -> str:
         is_first_shard = name.startswith(f"{stem}-00001-of-") and name.endswith(_ENDING)
         if name.lower() == wanted.lower() or name == f"{wanted}{_ENDING}" or is_first_shard:
             return name
-    return next(iter(get_close_matches(wanted, names, n=1, cutoff=0.7)), "")
+    return next(iter(get_close_matches(wanted, names, n=1, cutoff=0.65)), "")

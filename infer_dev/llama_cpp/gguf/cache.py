@@ -33,8 +33,13 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> str:
     return os.path.join(os.path.abspath(given), "gguf")
 
 
-def read_cached(path: str, folder: str) -> Header:
+def read_cached(path: str, folder: str, *, most_entries: int = MOST_ENTRIES) -> Header:
     """As `read_header`, by the entry in `folder` if there is one, and leaving one there for the next time.
+
+    Args:
+        path: the file.
+        folder: where entries are kept; made at need.
+        most_entries: how many are kept there; then the oldest half goes.
 
     Raises:
         GgufError: as `read_header`.
@@ -44,9 +49,10 @@ def read_cached(path: str, folder: str) -> Header:
     if identity and (header := _load(entry, path, identity)):
         return header
     header = read_header(path)
-    is_settled = identity is not None and time_ns() - max(identity[3:]) > SETTLED_NS
+    is_settled = identity is not None and time_ns() - identity[3] > SETTLED_NS
     if is_settled and header.data_offset >= LEAST_HEADER_BYTES and _identity(path) == identity:
-        _store(entry, folder, {"format": FORMAT, "identity": identity, "header": _to_json(header)})
+        document = {"format": FORMAT, "identity": identity, "header": _to_json(header)}
+        _store(entry, folder, document, most_entries)
     return header
 
 
@@ -79,12 +85,12 @@ def _load(entry: str, path: str, identity: list[int]) -> Header | None:
             return None  # written by halves, or by another version: read anew
 
 
-def _store(entry: str, folder: str, document: dict[str, Any]) -> None:  # Any: JSON
+def _store(entry: str, folder: str, document: dict[str, Any], most_entries: int) -> None:  # Any: JSON
     """Keep an entry; where that cannot be done (a full disk, a folder of others) nothing is lost."""
     building = f"{entry}.{os.getpid()}"
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        _make_room(folder)
+        _make_room(folder, most_entries)
         descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "w") as file:
@@ -96,13 +102,13 @@ def _store(entry: str, folder: str, document: dict[str, Any]) -> None:  # Any: J
         return
 
 
-def _make_room(folder: str) -> None:
+def _make_room(folder: str, most_entries: int) -> None:
     """Remove the oldest entries where there are too many."""
     with os.scandir(folder) as found:
         entries = list(found)
-    if len(entries) >= MOST_ENTRIES:
+    if len(entries) >= most_entries:
         entries.sort(key=lambda one: one.stat(follow_symlinks=False).st_mtime_ns)
-        for one in entries[: len(entries) - MOST_ENTRIES // 2]:
+        for one in entries[: len(entries) - most_entries // 2]:
             os.unlink(one.path)
 
 

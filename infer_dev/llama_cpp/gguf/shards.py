@@ -91,10 +91,10 @@ def split_name(path: str) -> tuple[str, int, int] | None:
 
 
 def shards_of(head: Header, read: Callable[[str], Header]) -> tuple[Shard, ...]:
-    """All files of the model that `head` belongs to, in order. A file that is not split is one shard."""
+    """All files of the model that `head` belongs to, in order; `head` alone if it is not split or not named so."""
     count = head.integer(COUNT_KEY) or 0
     named = split_name(head.path)
-    if count <= 1 or count > MOST_SHARDS or named is None:
+    if named is None or named[2] != count or not 1 <= named[1] <= count <= MOST_SHARDS or count == 1:
         return (Shard(path=head.path, header=head),)
     paths = [shard_path(named[0], number, count) for number in range(1, count + 1)]
     return tuple(Shard(path=path, header=head) if path == head.path else _read(path, read) for path in paths)
@@ -123,7 +123,7 @@ def _problems_of_head(head: Header, shards: Sequence[Shard]) -> Iterator[Problem
     if not head.path.endswith(wanted):
         named = split_name(head.path)
         yield Problem(
-            kind=ProblemKind.SHARDS_SWAPPED if named else ProblemKind.SHARD_RENAMED,
+            kind=ProblemKind.SHARDS_SWAPPED if named and named[2] == count else ProblemKind.SHARD_RENAMED,
             path=head.path,
             message=f"it is shard {number} of {count}, and not named like that",
             hint=f"llama.cpp finds shards by name: the name has to end with {wanted}",
