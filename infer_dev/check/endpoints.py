@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.preflight import PORT_HINT, ports_taken
+from infer_dev.check.obstacles import PORT_HINT, ports_taken
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host import ports

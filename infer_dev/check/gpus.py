@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.gpu_options import names_cuda, offloads, option_findings
+from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host.cuda_visible import VARIABLE, Fault, Visible, kind_of, visible
@@ -85,7 +86,7 @@ def _listed(ids: Sequence[str]) -> str:
 
 def _without_inventory(active: Sequence[Subject], found: NoInventory) -> Iterator[Finding]:
     named = [one for one in active if one.spec.gpus or names_cuda(one)]
-    instances = _listed([one.spec.name for one in named])
+    instances = listed([one.spec.name for one in named])
     if not named or found.is_other_maker:
         yield Finding(
             level=Level.WARNING if found.is_failure else Level.NOTE,
@@ -213,7 +214,7 @@ def _inherited(active: Sequence[Subject], environ: Mapping[str, str]) -> Iterato
             code="gpu-ids-inherited",
             instance="",
             place=Place(VARIABLE, None, repr(value)),
-            message=f"the environment limits the GPUs of instances without gpu_ids: {_listed(names)}",
+            message=f"the environment limits the GPUs of instances without gpu_ids: {listed(names)}",
             hint="set control.gpu_ids, or unset the variable for the daemon, if this is not meant",
         )
 
@@ -242,7 +243,7 @@ def _shared(users: Mapping[str, Sequence[Subject]], found: Inventory | NoInvento
                 code="gpu-exclusive",
                 instance="",
                 place=place,
-                message=f"{whose} ({_listed(names)}), but GPU {_listed(alone)} takes one process only "
+                message=f"{whose} ({listed(names)}), but GPU {_listed(alone)} takes one process only "
                 "(compute mode 'exclusive-process')",
                 hint=f"give each its own control.gpu_ids, or nvidia-smi -i {alone[0]} -c DEFAULT",
             )
@@ -252,6 +253,6 @@ def _shared(users: Mapping[str, Sequence[Subject]], found: Inventory | NoInvento
             code="gpu-shared",
             instance="",
             place=place,
-            message=f"{whose} share the memory ({_listed(names)})",
+            message=f"{whose} share the memory ({listed(names)})",
             hint="if that is not meant, give each its own control.gpu_ids",
         )

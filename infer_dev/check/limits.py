@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.gpu_options import devices_of
+from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 
@@ -140,6 +141,6 @@ def _shared_memory(active: Sequence[Subject], shm_bytes: int | None) -> Iterator
             instance="",
             place=several[0].control_place("gpu_ids"),
             message=f"{SHM} has {shm_bytes // MIB} MiB, which is little where GPUs work together through NCCL "
-            f"({', '.join(one.spec.name for one in several)})",
+            f"({listed([one.spec.name for one in several])})",
             hint="llama.cpp rarely needs it; a container gets more by --shm-size or Compose's shm_size",
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.preflight import LOG_HINT
+from infer_dev.check.obstacles import LOG_HINT
 from infer_dev.check.subject import Subject
 from infer_dev.plan.model import Spec
 

@@ -1,14 +1,12 @@
 """What stands in the way of a plan, all of it told before anything is started."""
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Sequence
 
+from infer_dev.check.obstacles import LOG_HINT, PORT_HINT, ports_taken
 from infer_dev.errors import ConfigError, InferDevError, UnavailableError
-from infer_dev.host import logfile, ports
-from infer_dev.plan.conflicts import conflicts, overlap
+from infer_dev.host import logfile
+from infer_dev.plan.conflicts import conflicts
 from infer_dev.plan.model import Endpoint, Plan, Spec, Topic
-
-PORT_HINT = "give the instance another server.port, or end that program"
-LOG_HINT = "correct control.log_dir or control.log_file, or the folder's permissions"
 
 
 def refuse_conflicts(plan: Plan, others: Sequence[Spec]) -> None:
@@ -44,23 +42,6 @@ def refuse_obstacles(plan: Plan, starting: Container[str], ours: Collection[Endp
             where = f"{plan.place(spec.name, Topic.LOG)}: the log {spec.command.log_file} cannot be written: {reason}"
             logs.append((where, LOG_HINT))
     _raise(ConfigError, plan, logs)
-
-
-def ports_taken(specs: Sequence[Spec], ours: Collection[Endpoint]) -> Mapping[str, str]:
-    """Instance → that its port or socket is taken by another program, and by which.
-
-    Args:
-        specs: instances that shall start.
-        ours: endpoints held by instances of ours, which are no obstacle.
-    """
-    busy = [spec for spec in specs if not _is_ours(spec.endpoint, ours) and not ports.is_free(spec.endpoint)]
-    holders = ports.holders() if any(not spec.endpoint.is_unix for spec in busy) else {}
-    return {spec.name: ports.taken(spec.endpoint, holders) for spec in busy}
-
-
-def _is_ours(endpoint: Endpoint, ours: Collection[Endpoint]) -> bool:
-    """Whether what is in the way will be gone by then."""
-    return any(overlap(endpoint, one) for one in ours)
 
 
 def _raise(kind: type[InferDevError], plan: Plan, found: Sequence[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.gpu_options import names_cuda, offloads
 from infer_dev.check.gpus import BY_CUDA_IDS
+from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host.gpu_inventory import Inventory, NoInventory
@@ -69,7 +70,7 @@ def _without_backend(active: Sequence[Subject], backends: frozenset[str]) -> Ite
     named = [subject for subject in active if subject.spec.gpus]
     if not named:
         return
-    names = ", ".join(subject.spec.name for subject in named)
+    names = listed([subject.spec.name for subject in named])
     gpu = ", ".join(sorted(backends & GPU_BACKENDS))
     yield Finding(
         level=Level.WARNING,

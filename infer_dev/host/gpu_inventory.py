@@ -152,6 +152,7 @@ class Library(Protocol):
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...  # noqa: N802
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802
     def nvmlDeviceGetTemperature(self, handle: Any, sensor: int) -> int: ...  # noqa: N802
+    def nvmlDeviceGetTemperatureV(self, handle: Any, sensor: int) -> int: ...  # noqa: N802
     def nvmlDeviceGetPowerUsage(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetComputeMode(self, handle: Any) -> int: ...  # noqa: N802
@@ -242,7 +243,7 @@ def _gpu(nvml: Library, index: int) -> Gpu:
         memory_free_bytes=_whole(memory, "free"),
         memory_used_bytes=_whole(memory, "used"),
         utilisation_percent=_whole(rates, "gpu"),
-        temperature_c=_tell(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        temperature_c=_temperature(nvml, handle),
         power_w=_watts(_tell(nvml, nvml.nvmlDeviceGetPowerUsage, handle)),
         power_limit_w=_watts(_tell(nvml, nvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
         compute_mode=None if mode is None else COMPUTE_MODES.get(mode, str(mode)),
@@ -250,6 +251,13 @@ def _gpu(nvml: Library, index: int) -> Gpu:
         mig=tuple(_mig_devices(nvml, handle)) if mig is not None and mig[0] else (),
         processes=_processes(nvml, handle),
     )
+
+
+def _temperature(nvml: Library, handle: Any) -> int | None:  # Any: a handle
+    found: int | None = _tell(nvml, nvml.nvmlDeviceGetTemperatureV, handle, nvml.NVML_TEMPERATURE_GPU)
+    if found is None:  # older drivers have the function without a version only
+        found = _tell(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+    return found
 
 
 def _mig_devices(nvml: Library, gpu: Any) -> Iterator[MigDevice]:  # Any: a handle

@@ -16,11 +16,12 @@ def subjects_of(
     *,
     is_sure: bool = True,
     environ: Mapping[str, str] | None = None,
+    overrides: str | None = None,
     binary: str = "/b/llama-server",
 ) -> list[Subject]:
     path = tmp_path / "x.toml"
     path.write_text(text)
-    file = load(str(path))
+    file = load(str(path), overrides)
     plan = build_plan(file, binary, environ or {})
     found = []
     for instance, spec in zip(file.instances, plan.specs, strict=True):

@@ -306,6 +306,8 @@ def test_nothing_is_certain_of_a_binary_that_is_not_known(tmp_path) -> None:
     text = instance("a", "0", "main_gpu = 1\nsplit_mode = 'none'")
     assert told(findings(tmp_path, text, is_sure=False)) == [("warning", "main-gpu-missing", "a")]
     assert told(findings(tmp_path, text, backends=None)) == [("warning", "main-gpu-missing", "a")]
+    text = instance("a", "0", "main_gpu = 1\nsplit_mode = 'none'\nrpc = '127.0.0.1:50052'")
+    assert told(findings(tmp_path, text)) == [("warning", "main-gpu-missing", "a")]
     text = instance("a", "0", "device = 'CUDA4'")
     assert told(findings(tmp_path, text, is_sure=False)) == [("warning", "device-missing", "a")]
 
@@ -316,6 +318,10 @@ def test_nothing_is_certain_of_a_binary_that_is_not_known(tmp_path) -> None:
 def test_options_are_not_counted_where_the_gpus_are_not_certain(tmp_path, server) -> None:
     codes = [one.code for one in findings(tmp_path, instance("a", "0", server), CUT)]
     assert codes == ["gpu-mig-by-index"]
+
+
+def test_options_are_not_counted_where_all_gpus_are_seen_and_one_is_cut(tmp_path) -> None:
+    assert findings(tmp_path, instance("a", server="main_gpu = 5\nsplit_mode = 'none'"), CUT) == []
 
 
 def test_ids_of_the_environment_that_do_not_exist_are_no_fault_of_the_file(tmp_path) -> None:

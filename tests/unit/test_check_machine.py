@@ -20,6 +20,7 @@ from infer_dev.check.server_binary import binary_findings
 from infer_dev.check.subject import Subject
 from infer_dev.host.gpu_inventory import Gpu, Inventory, NoInventory
 from infer_dev.llama_cpp.backends import Build, look_at
+from infer_dev.llama_cpp.bundle.elf import read_elf
 from tests.conftest import Parts
 from tests.unit.check_subjects import subjects_of, told
 
@@ -314,7 +315,7 @@ def test_backends_are_told_where_they_are_certain(tmp_path, names, backends) -> 
 def test_libraries_of_gpu_backends_are_looked_for_as_the_loader_does(tmp_path) -> None:
     server = folder_with(tmp_path, "libggml-cuda.so", "libggml-cpu.so", needs=b"libz.so.9")
     cache = tmp_path / "cache"
-    cache.write_bytes(b"...\0/lib/libc.so.6\0/usr/lib/libzz.so.9\0")
+    cache.write_bytes(b"...\0/lib/libc.so.6\0/usr/lib/libzz.so.9\0/usr/lib/mylibz.so.9\0")
 
     def missing(library_path: str = "") -> dict:
         return dict(look_at(server, library_path, cache=str(cache)).missing)
@@ -328,6 +329,26 @@ def test_libraries_of_gpu_backends_are_looked_for_as_the_loader_does(tmp_path) -
     assert missing() == {}
     cache.unlink()
     assert missing() == {}  # another loader than glibc's
+
+
+def test_folders_that_a_library_names_are_looked_into(tmp_path, parts: Parts) -> None:
+    """The real server names a folder of its own, which becomes another one in a copy."""
+    real = next(path for path in (f"{parts.server}.bin", parts.server) if read_elf(path))
+    elf = read_elf(real)
+    assert elf is not None
+    named = elf.search[0]
+    other = "$ORIGIN/../more".ljust(len(named), "/")
+    server = folder_with(tmp_path)
+    data = Path(real).read_bytes().replace(named.encode() + b"\0", other.encode() + b"\0")
+    (tmp_path / "bin/libggml-cuda.so").write_bytes(data)
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"")
+    lost = set(look_at(server, "", cache=str(cache)).missing)
+    assert lost
+    (tmp_path / "more").mkdir()
+    for name in lost:
+        (tmp_path / "more" / name).touch()
+    assert look_at(server, "", cache=str(cache)).missing == {}
 
 
 def test_server_behind_a_link_is_looked_at_where_it_lies(tmp_path) -> None:
@@ -454,6 +475,11 @@ def test_secret_that_others_can_read_is_a_note_without_the_secret(tmp_path, serv
     assert list(secret_findings(one_of(tmp_path), 0o644)) == []
 
 
+def test_secret_that_is_not_in_the_file_is_no_finding(tmp_path) -> None:
+    overrides = '{"instance": {"a": {"server": {"api_key": "qwertz"}}}}'
+    assert list(secret_findings(subjects_of(tmp_path, instance("a"), overrides=overrides), 0o644)) == []
+
+
 # all of it
 
 
@@ -485,8 +511,19 @@ def test_everything_is_put_together(tmp_path, parts: Parts) -> None:
     }
 
 
+def test_ports_of_running_instances_are_passed_over(tmp_path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        subjects = one_of(tmp_path, f"port = {listening.getsockname()[1]}")
+        assert list(gather(subjects, "/b", {}, gpus=NO_GPU).endpoints.taken) == ["a"]
+        ours = [subjects[0].spec.endpoint]
+        assert gather(subjects, "/b", {}, gpus=NO_GPU, ours=ours).endpoints.taken == {}
+
+
 def test_disabled_instances_are_not_asked_for(tmp_path) -> None:
-    [subject] = one_of(tmp_path, "host = '192.0.2.1'\nmlock = true", "enabled = false\ncwd = 'no'\ngpu_ids = '9'")
+    control = "enabled = false\ncwd = 'no'\ngpu_ids = '9'\nenv = { LLAMA_ARG_HOST = 'h' }"
+    [subject] = one_of(tmp_path, "host = '192.0.2.1'\nmlock = true", control)
     facts = gather([subject], "/nowhere/llama-server", {}, gpus=GPUS)
     assert facts.endpoints.strange == frozenset()
     assert facts.folders == FolderFacts(volumes=[])

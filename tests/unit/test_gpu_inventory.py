@@ -105,7 +105,7 @@ FULL = {
     "nvmlDeviceGetName": "NVIDIA H200",
     "nvmlDeviceGetMemoryInfo": memory(140 * GIB, 10 * GIB),
     "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=37, memory=12),
-    "nvmlDeviceGetTemperature": 41,
+    "nvmlDeviceGetTemperatureV": 41,
     "nvmlDeviceGetPowerUsage": 123456,
     "nvmlDeviceGetEnforcedPowerLimit": 700000,
     "nvmlDeviceGetComputeMode": 0,
@@ -159,7 +159,7 @@ FIELDS = {
     "nvmlDeviceGetName": ("name",),
     "nvmlDeviceGetMemoryInfo": ("memory_total_bytes", "memory_free_bytes", "memory_used_bytes"),
     "nvmlDeviceGetUtilizationRates": ("utilisation_percent",),
-    "nvmlDeviceGetTemperature": ("temperature_c",),
+    "nvmlDeviceGetTemperatureV": ("temperature_c",),
     "nvmlDeviceGetPowerUsage": ("power_w",),
     "nvmlDeviceGetEnforcedPowerLimit": ("power_limit_w",),
     "nvmlDeviceGetComputeMode": ("compute_mode",),
@@ -191,6 +191,12 @@ def test_old_driver_lists_processes_in_its_own_way() -> None:
         "nvmlDeviceGetComputeRunningProcesses_v2": [SimpleNamespace(pid=9, usedGpuMemory=1)],
     }
     assert read(PlayedNvml([PlayedGpu(figures)])).gpus[0].processes == (GpuProcess(pid=9, memory_bytes=1),)
+
+
+def test_old_driver_tells_the_temperature_in_its_own_way() -> None:
+    figures = {name: value for name, value in FULL.items() if name != "nvmlDeviceGetTemperatureV"}
+    figures["nvmlDeviceGetTemperature"] = 63
+    assert read(PlayedNvml([PlayedGpu(figures)])).gpus[0].temperature_c == 63
 
 
 def test_gpu_that_is_lost_keeps_its_number_and_hides_no_other() -> None:
