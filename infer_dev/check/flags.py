@@ -23,9 +23,9 @@ def flag_findings(subject: Subject, catalogue: Catalogue | None, reading: Readin
     """What is wrong with the options of one instance.
 
     Args:
-        subject: the instance, and
-        reading: its command line as read, both from `subject_of`.
+        subject: the instance (`command_line.subject_of`).
         catalogue: what its binary takes; None: nothing can be told.
+        reading: its command line as read (`command_line.subject_of`).
     """
     if catalogue is None:
         return

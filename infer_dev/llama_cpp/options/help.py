@@ -57,11 +57,11 @@ def parse_help(text: str, version: str = "") -> Catalogue:
             entry.lines.append(line.strip())
         else:
             entry = None
-    options = tuple(option for entry in entries if (option := _option(entry, is_table=is_table)) is not None)
+    options = tuple(_option(entry, is_table=is_table) for entry in entries)
     return Catalogue(options, version, is_complete=is_table)
 
 
-def _option(entry: _Entry, *, is_table: bool) -> Option | None:
+def _option(entry: _Entry, *, is_table: bool) -> Option:
     names: list[str] = []
     metavar = ""
     for part in _NEXT_NAME.split(entry.head):
