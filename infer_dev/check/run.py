@@ -122,23 +122,24 @@ def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:
 
 
 def _unknown_options(looks: Sequence[Look], plan: Plan) -> Iterator[Finding]:
-    """That nothing can be told about the options, once for the binary."""
-    reasons = {one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_foreign}
-    for reason in sorted(reasons):
+    """That nothing can be told about the options, once for each reason."""
+    for one in dict.fromkeys(look.unreadable for look in looks):
+        if one is None or one.is_unusable:
+            continue
         file = looks[0].subject.file
         key = ("master", "llama_cpp_path")
         yield Finding(
-            level=Level.NOTE,
+            level=Level.NOTE if one.is_foreign else Level.WARNING,
             code="options-unknown",
             instance="",
             place=file.where(*key) if file.value(*key) else Place(file.path, None, dotted(key)),
-            message=f"cannot tell which options {plan.binary} takes: {reason}",
+            message=f"cannot tell which options {plan.binary} takes: {one.reason}",
         )
 
 
 def _problem(looks: Sequence[Look]) -> str:
     """Why the binary does not run, or ""."""
-    return next((one.unreadable.reason for one in looks if one.unreadable and not one.unreadable.is_foreign), "")
+    return next((one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_unusable), "")
 
 
 def _memory(looks: Sequence[Look], library: Library, known: Facts) -> MemoryPlan:

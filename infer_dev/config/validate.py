@@ -205,7 +205,7 @@ def _unknown(place: tuple[str, ...], key: str, known: Sequence[str]) -> Finding:
     near = get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
     if not near and place[-2:-1] == ("control",):
-        hint = f"an option of llama-server belongs in the server table; {hint}"
+        hint = f"{hint}; an option of llama-server belongs in the server table"
     return Finding(place, "unknown key", hint)
 
 
