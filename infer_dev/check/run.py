@@ -123,7 +123,7 @@ def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:
 
 def _unknown_options(looks: Sequence[Look], plan: Plan) -> Iterator[Finding]:
     """That nothing can be told about the options, once for each reason."""
-    for one in dict.fromkeys(look.unreadable for look in looks):
+    for one in dict.fromkeys(each.unreadable for each in looks):
         if one is None or one.is_unusable:
             continue
         file = looks[0].subject.file
