@@ -161,13 +161,15 @@ def _uses(part: Part, layout: Layout, cells: Cells, gpus: int) -> dict[int, Use]
         device = layout.of(index) if settings.cache_on_gpu else HOST
         _add(uses, device, Use(cache=cache_bytes(layer, shape, settings, cells)))
     inputs = input_bytes(shape, settings, cells)
-    compute = compute_bytes(shape, settings, cells)
     is_pipeline = len(layout.gpus) > 1 and HOST not in layout.layers and settings.split_mode == "layer"
     is_pipeline = is_pipeline and settings.cache_on_gpu and not settings.overrides and not settings.cpu_expert_layers
     copies = (PIPELINE_COPIES - 1) * inputs if is_pipeline else 0
+    compute = compute_bytes(shape, settings, cells, on_gpu=True)
     for gpu in layout.gpus:
         _add(uses, gpu, Use(compute=compute + copies, driver=DRIVER_BYTES))
-    on_host = compute if HOST in layout.layers or not layout.gpus else inputs + copies
+    on_host = inputs + copies
+    if HOST in layout.layers or not layout.gpus:
+        on_host = compute_bytes(shape, settings, cells, on_gpu=False)
     _add(uses, HOST, Use(compute=on_host, output=output_bytes(shape, settings)))
     return uses
 
