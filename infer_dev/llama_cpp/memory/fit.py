@@ -35,21 +35,28 @@ def estimate(load: Load, room: Sequence[int]) -> Estimate:
 
 
 def _lower_context(load: Load, room: Sequence[int], told: Estimate) -> tuple[Load, Estimate]:
-    """The greatest context that fits, or the least that is allowed."""
+    """The greatest context that fits, or the least that is allowed. Memory grows evenly with it, or nearly so."""
     settings = load.model.settings
     streams = cells_of(load.model.shape, settings).streams
     step = CELLS * streams
     least = min(settings.fit_context_tokens * streams, told.context_tokens)
-    low, high = 0, max(0, (told.context_tokens - least) // step)
-    while low < high:
-        middle = (low + high + 1) // 2
-        tried = with_context(load, least + middle * step)
-        if _fits(as_told(tried, room), tried, room):
-            low = middle
-        else:
-            high = middle - 1
-    chosen = with_context(load, least + low * step)
-    return chosen, as_told(chosen, room)
+    chosen = with_context(load, least)
+    found = as_told(chosen, room)
+    if not _fits(found, load, room):
+        return chosen, found
+    share = min(
+        (free - _margin(load, gpu) - small.total) / (large.total - small.total)
+        for gpu, (small, large, free) in enumerate(zip(found.gpus, told.gpus, room, strict=True))
+        if large.total > small.total
+    )
+    steps = int((told.context_tokens - least) * min(1.0, share)) // step
+    while steps > 0:
+        tried = with_context(load, least + steps * step)
+        larger = as_told(tried, room)
+        if _fits(larger, load, room):
+            return tried, larger
+        steps = min(steps - 1, steps * 15 // 16)  # a window's cache stops growing, so the line has a bend
+    return chosen, found
 
 
 def _lower_layers(load: Load, room: Sequence[int]) -> Estimate:
@@ -65,8 +72,12 @@ def _lower_layers(load: Load, room: Sequence[int]) -> Estimate:
 
 
 def _fits(found: Estimate, load: Load, room: Sequence[int]) -> bool:
-    margins = load.model.settings.fit_margins_bytes
     return all(
-        not use.total or use.total + margins[min(gpu, len(margins) - 1)] <= free
+        not use.total or use.total + _margin(load, gpu) <= free
         for gpu, (use, free) in enumerate(zip(found.gpus, room, strict=True))
     )
+
+
+def _margin(load: Load, gpu: int) -> int:
+    margins = load.model.settings.fit_margins_bytes
+    return margins[min(gpu, len(margins) - 1)]
