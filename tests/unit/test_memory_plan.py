@@ -20,7 +20,7 @@ from infer_dev.plan.build import build_plan
 from tests.unit.test_memory_estimate import GIB, MIB, model
 
 SERVER = "/opt/llama/bin/llama-server"
-PLENTY = HostMemory(total_bytes=64 * GIB, available_bytes=60 * GIB, is_limited=False)
+PLENTY = HostMemory(physical_bytes=64 * GIB, total_bytes=64 * GIB, available_bytes=60 * GIB, is_limited=False)
 EXPLICIT = 'fit = "off"\ngpu_layers = "all"\nctx_size = 4096\n'
 """920 MiB of weights, of which 860 go to GPUs, and 32 MiB of cache."""
 
@@ -186,12 +186,12 @@ def test_the_second_is_fitted_to_what_the_first_leaves(tmp_path):
 
 def test_a_host_that_is_short_is_told_by_what_cannot_be_given_back(tmp_path):
     file = File(tmp_path, instance("a", "ctx_size = 32768\ncache_ram = 0\n"))
-    host = HostMemory(total_bytes=GIB, available_bytes=200 * MIB, is_limited=True)
+    host = HostMemory(physical_bytes=64 * GIB, total_bytes=GIB, available_bytes=200 * MIB, is_limited=True)
     (told,) = file.findings(host=host)
     assert (told.code, told.level) == ("host-memory", Level.WARNING)
     assert "container's limit" in told.message
     assert "gpu" not in told.hint
-    slow = HostMemory(total_bytes=GIB, available_bytes=700 * MIB, is_limited=False)
+    slow = HostMemory(physical_bytes=64 * GIB, total_bytes=GIB, available_bytes=700 * MIB, is_limited=False)
     (told,) = file.findings(host=slow)
     assert (told.code, told.level) == ("host-memory-slow", Level.WARNING)
     read = File(tmp_path, instance("a", "ctx_size = 32768\ncache_ram = 0\nno_mmap = true\n"))
@@ -199,13 +199,27 @@ def test_a_host_that_is_short_is_told_by_what_cannot_be_given_back(tmp_path):
 
 
 def test_the_prompt_cache_is_told_apart_as_an_upper_bound(tmp_path):
-    host = HostMemory(total_bytes=8 * GIB, available_bytes=4 * GIB, is_limited=False)
+    host = HostMemory(physical_bytes=8 * GIB, total_bytes=8 * GIB, available_bytes=4 * GIB, is_limited=False)
     (told,) = File(tmp_path, instance("a", "ctx_size = 4096\n")).findings(host=host)
     assert (told.code, told.level) == ("prompt-cache", Level.NOTE)
     assert "8.0 GiB" in told.message
     assert File(tmp_path, instance("a", "ctx_size = 4096\ncache_ram = 1024\n")).findings(host=host) == []
     (unlimited,) = File(tmp_path, instance("a", "ctx_size = 4096\ncache_ram = -1\n")).findings(host=PLENTY)
     assert "any number" in unlimited.message
+
+
+def test_without_a_gpu_the_context_is_lowered_to_the_hosts_memory_not_the_containers(tmp_path):
+    file = File(tmp_path, instance("a", "cache_ram = 0\n"))
+    small = HostMemory(
+        physical_bytes=2100 * MIB, total_bytes=2100 * MIB, available_bytes=2000 * MIB, is_limited=False
+    )
+    (told,) = file.findings(host=small)
+    assert told.code == "fit-context"
+    assert "to fit this host" in told.message
+    (context,) = (one.estimate.context_tokens for one in file.plan(host=small).planned)
+    assert 4096 <= context < 32768
+    boxed = HostMemory(physical_bytes=64 * GIB, total_bytes=GIB, available_bytes=200 * MIB, is_limited=True)
+    assert codes(file.findings(host=boxed)) == [("a", "host-memory", Level.WARNING)]
 
 
 def test_a_host_that_tells_nothing_gives_no_finding(tmp_path):
