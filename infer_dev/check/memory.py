@@ -217,7 +217,7 @@ def _never(plan: MemoryPlan, one: Planned, subject: Subject) -> Iterator[Finding
 
 def _lowered(one: Planned, subject: Subject) -> Iterator[Finding]:
     told = one.estimate
-    names = " and ".join(device_name(part.device) for part in one.portions if part.device != HOST) or "its GPUs"
+    names = " and ".join(device_name(part.device) for part in one.portions if part.device != HOST) or "this host"
     if told.fitted_context:
         yield _note(
             subject,

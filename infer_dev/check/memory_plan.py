@@ -159,11 +159,11 @@ def plan_memory(
     done: dict[str, Planned] = {}
     counted = [need for need in needs if need.starts_itself or need.group in started]
     for need in counted:
-        done[need.name] = _plan_one(need, gpus, ledger)
+        done[need.name] = _plan_one(need, gpus, host, ledger)
         ledger.take(done[need.name])
     for need in needs:
         if need.name not in done:
-            done[need.name] = _plan_one(need, gpus, ledger)
+            done[need.name] = _plan_one(need, gpus, host, ledger)
     left = {device: ledger.left(device, None)[0] for device in sorted(free)}
     return MemoryPlan(planned=tuple(done[need.name] for need in needs), gpus=tuple(gpus), host=host, left=left)
 
@@ -195,10 +195,11 @@ def _key(group: str | None, name: str) -> str:
     return f"group {group}" if group is not None else f"instance {name}"
 
 
-def _plan_one(need: Need, gpus: Sequence[GpuRoom], ledger: _Ledger) -> Planned:
+def _plan_one(need: Need, gpus: Sequence[GpuRoom], host: HostMemory | None, ledger: _Ledger) -> Planned:
     visible = list(_visible(need, gpus))
     rooms = [ledger.left(gpu.index, need.group) for gpu in visible]
-    found = estimate(need.load, [max(0, free) for free, _ in rooms])
+    host_bytes = host.physical_bytes if host is not None else None
+    found = estimate(need.load, [max(0, free) for free, _ in rooms], host_bytes)
     portions = [
         Portion(device=gpu.index, use=use, free_bytes=free, after=after)
         for gpu, use, (free, after) in zip(visible, found.gpus, rooms, strict=True)

@@ -17,11 +17,13 @@ class HostMemory:
     """Ordinary memory as this process sees it.
 
     Attributes:
-        total_bytes: of the host, or of the container's limit if that is less.
+        physical_bytes: what the host has.
+        total_bytes: the same, or the container's limit if that is less.
         available_bytes: what can be had without swapping; file pages that can be given up count as free.
         is_limited: a container's or service's limit is what counts.
     """
 
+    physical_bytes: int
     total_bytes: int
     available_bytes: int
     is_limited: bool
@@ -39,11 +41,11 @@ def read_memory(proc: str = "/proc") -> HostMemory | None:
         total, available = (int(rows[key].split()[0]) * KIB for key in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError, ValueError):
         return None
-    is_limited = False
+    physical, is_limited = total, False
     for limit, used in _limits(proc):
         if limit < UNLIMITED and limit - used < available:
             total, available, is_limited = min(total, limit), max(0, limit - used), True
-    return HostMemory(total_bytes=total, available_bytes=available, is_limited=is_limited)
+    return HostMemory(physical_bytes=physical, total_bytes=total, available_bytes=available, is_limited=is_limited)
 
 
 def _limits(proc: str) -> Iterator[tuple[int, int]]:

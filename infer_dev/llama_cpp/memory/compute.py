@@ -20,18 +20,24 @@ CONVOLUTION_ALIVE = 9
 def input_bytes(shape: Shape, settings: Settings, cells: Cells) -> int:
     """What is filled in on the host and copied to each device: embeddings and attention masks."""
     tokens = tokens_at_once(settings, cells.context)
-    return tokens * shape.embedding * NUMBER_BYTES + _mask_bytes(shape, settings, cells)
+    return tokens * shape.embedding * NUMBER_BYTES + _mask_bytes(shape, settings, cells, is_input=True)
 
 
-def compute_bytes(shape: Shape, settings: Settings, cells: Cells) -> int:
-    """The peak on a device that computes some of the layers."""
+def compute_bytes(shape: Shape, settings: Settings, cells: Cells, *, on_gpu: bool) -> int:
+    """The peak on a device that computes some of the layers.
+
+    On a GPU the masks are copies, which are gone when the logits are computed; on the host they are the graph's own
+    inputs and stay.
+    """
     tokens = tokens_at_once(settings, cells.context)
     hidden = HIDDEN_ALIVE * shape.embedding
     peak = tokens * max(hidden + shape.query_width, hidden + _feed_forward(shape)) * NUMBER_BYTES
     if not settings.flash:
         peak = max(peak, _without_flash(shape, cells, tokens))
-    peak = max(peak, _scan(shape, settings, tokens), _logits(shape, settings, tokens))
-    return peak + _mask_bytes(shape, settings, cells)
+    peak = max(peak, _scan(shape, settings, tokens))
+    masks = _mask_bytes(shape, settings, cells, is_input=False)
+    logits = _logits(shape, settings, tokens)
+    return max(peak + masks, logits if on_gpu else logits + masks)
 
 
 def output_rows(shape: Shape, settings: Settings, tokens: int) -> int:
@@ -89,12 +95,12 @@ def _logits(shape: Shape, settings: Settings, tokens: int) -> int:
     return (rows * shape.vocabulary + hidden * tokens * shape.embedding) * NUMBER_BYTES
 
 
-def _mask_bytes(shape: Shape, settings: Settings, cells: Cells) -> int:
+def _mask_bytes(shape: Shape, settings: Settings, cells: Cells, *, is_input: bool) -> int:
     """One number for each token and each cell it may see: f16 with flash attention, else f32."""
     tokens = tokens_at_once(settings, cells.context)
     number = 2 if settings.flash else NUMBER_BYTES
-    if settings.outputs_for_all and settings.flash:  # older servers make it as f32 and convert it
-        number += NUMBER_BYTES
+    if settings.outputs_for_all and settings.flash:  # older servers fill in an f32 one and convert it
+        number = NUMBER_BYTES if is_input else number + NUMBER_BYTES
     if not shape.has_cache:
         return tokens * tokens * number
     kinds = {layer.is_window for layer in shape.layers if layer.has_cache}

@@ -151,23 +151,28 @@ def as_told(load: Load, room: Sequence[int], gpu_layers: int | None = None) -> E
 def _uses(part: Part, layout: Layout, cells: Cells, gpus: int) -> dict[int, Use]:
     """Device → what the part takes there; HOST and every visible GPU are in it."""
     shape, settings = part.shape, part.settings
-    uses = {device: Use() for device in (HOST, *range(gpus))}
+    devices = (HOST, *range(gpus))
+    # Plain numbers: a rack of 64 instances sums up ten thousand of them.
+    weights, mapped, cache = (dict.fromkeys(devices, 0) for _ in range(3))
+    maps = settings.maps_file and not settings.locks
     for wanted, row in places_of(part.weights, shape, settings, layout):
-        device = wanted if wanted in uses else HOST
-        is_mapped = device == HOST and settings.maps_file and not settings.locks
-        is_mapped = is_mapped and not (settings.repacks and row.is_repacked and row.kind is not Kind.EMBEDDING)
-        _add(uses, device, Use(weights=row.size_bytes, mapped=row.size_bytes if is_mapped else 0))
-    for index, layer in enumerate(shape.layers):
-        device = layout.of(index) if settings.cache_on_gpu else HOST
-        _add(uses, device, Use(cache=cache_bytes(layer, shape, settings, cells)))
+        device = wanted if wanted in weights else HOST
+        weights[device] += row.size_bytes
+        if device == HOST and maps and not (settings.repacks and row.is_repacked and row.kind is not Kind.EMBEDDING):
+            mapped[device] += row.size_bytes
+    for device, layer in zip(layout.layers, shape.layers, strict=True):
+        cache[device if settings.cache_on_gpu else HOST] += cache_bytes(layer, shape, settings, cells)
+    uses = {one: Use(weights=weights[one], mapped=mapped[one], cache=cache[one]) for one in devices}
     inputs = input_bytes(shape, settings, cells)
-    compute = compute_bytes(shape, settings, cells)
     is_pipeline = len(layout.gpus) > 1 and HOST not in layout.layers and settings.split_mode == "layer"
     is_pipeline = is_pipeline and settings.cache_on_gpu and not settings.overrides and not settings.cpu_expert_layers
     copies = (PIPELINE_COPIES - 1) * inputs if is_pipeline else 0
+    compute = compute_bytes(shape, settings, cells, on_gpu=True)
     for gpu in layout.gpus:
         _add(uses, gpu, Use(compute=compute + copies, driver=DRIVER_BYTES))
-    on_host = compute if HOST in layout.layers or not layout.gpus else inputs + copies
+    on_host = inputs + copies
+    if HOST in layout.layers or not layout.gpus:
+        on_host = compute_bytes(shape, settings, cells, on_gpu=False)
     _add(uses, HOST, Use(compute=on_host, output=output_bytes(shape, settings)))
     return uses
 

@@ -79,14 +79,15 @@ def places_of(weights: Weights, shape: Shape, settings: Settings, layout: Layout
 
 
 def _place(row: Row, settings: Settings, layout: Layout) -> int:
+    kind = row.kind
     if row.device is not None:
         return row.device
-    stays = (row.kind is Kind.EXPERTS and row.layer < settings.cpu_expert_layers) or (
-        row.kind is Kind.DENSE and row.layer < settings.cpu_dense_layers
+    if row.layer < 0:
+        return layout.output if kind is Kind.OUTPUT else HOST
+    stays = (kind is Kind.EXPERTS and row.layer < settings.cpu_expert_layers) or (
+        kind is Kind.DENSE and row.layer < settings.cpu_dense_layers
     )
-    if stays or row.kind in {Kind.INPUT, Kind.EMBEDDING}:
-        return HOST
-    return layout.output if row.kind is Kind.OUTPUT else layout.of(row.layer)
+    return HOST if stays else layout.of(row.layer)
 
 
 def _at(shares: Sequence[float], place: int) -> float:
