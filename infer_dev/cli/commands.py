@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "logs": Command("show an instance's log", "logs:logs", 1, 1),
     "events": Command("show what happened to the instances", "logs:events"),
     "config": Command("show a file as understood, its command lines, its schema", "config:show", None),
+    "models": Command("list the GGUF models here and whether they are complete", "models:models", 0, ANY_NUMBER),
     "bundle": Command("install llama.cpp from an archive, list, roll back, remove, make one", "bundle:show", None),
     "boot": Command("run a command with the daemon beside it: a container's entrypoint", "boot:boot", 0, ANY_NUMBER),
     "completion": Command("print the completion script of bash, zsh or fish", "completion:completion", None),
