@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bundle, bundle_again, memory, overview, status, up
+from benchmarks import bundle, bundle_again, check, gguf_header, memory, overview, status, up
 from benchmarks.report import Row, as_json, table
 from benchmarks.stage import BenchmarkError, Stage, stage
 
@@ -17,6 +17,8 @@ BENCHMARKS: dict[str, Callable[[Stage, int], list[Row]]] = {
     "up-cold": up.measure_cold,
     "up-warm": up.measure_warm,
     "memory": memory.measure,
+    "check": check.measure,
+    "gguf-header": gguf_header.measure,
     "bundle-again": bundle_again.measure,
     "bundle": bundle.measure,
 }

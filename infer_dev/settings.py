@@ -45,6 +45,8 @@ NOT_INHERITED = (
     *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
 )
 
+# Where a container has the folders of its models mounted, one below it each.
+MODELS_ROOT = "/llm-models"
 CONTAINER_PREFIX = "/soft/app"
 BUNDLE_SERVER = "/soft/app/llama-cpp/bin/llama-server"
 WORKSPACE_SERVER = "/hard/volume/workspace/llama-cpp/build/bin/llama-server"

@@ -4,7 +4,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-MODELS_ROOT = "/llm-models"
+from infer_dev.settings import MODELS_ROOT
+
 MOST_LISTED = 4
 MOST_LOOKED_AT = 5000
 _ENDING = ".gguf"

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.missing import MODELS_ROOT, what_keeps_out, why_missing
+from infer_dev.check.missing import what_keeps_out, why_missing
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host.account import Account
@@ -19,6 +19,7 @@ from infer_dev.llama_cpp.gguf.impostor import unfinished_part
 from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model, ModelKind
 from infer_dev.plan.argv import MODEL_FLAGS
+from infer_dev.settings import MODELS_ROOT
 
 Findings = Generator[Finding, None, Model | None]
 """Findings about a file one after the other, and at the end what it holds, if that is of use."""

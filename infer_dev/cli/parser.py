@@ -187,6 +187,13 @@ def gpus(*, as_json: bool) -> int:
     return run_command("gpus", as_json=as_json)
 
 
+@cli.command(help=COMMANDS["models"].help)
+@click.argument("folders", metavar="[DIR…]", nargs=-1, type=click.Path())
+@_json
+def models(folders: tuple[str, ...], *, as_json: bool) -> int:
+    return run_command("models", *folders, as_json=as_json)
+
+
 @cli.group(help=COMMANDS["bundle"].help)
 def bundle() -> None: ...
 

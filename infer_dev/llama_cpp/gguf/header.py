@@ -6,6 +6,7 @@ The format: ggml's docs/gguf.md; what llama.cpp takes of it: ggml/src/gguf.cpp.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -242,14 +243,19 @@ def _read_array(source: Source, key: str) -> Array:
     return Array(_KINDS[kind], count, source.unpack(Struct(f"{source.order}{count}{_NUMBERS[kind]}")))
 
 
+@cache
+def _row_after_name(order: str, dimensions: int) -> Struct:
+    return Struct(f"{order}{dimensions}QIQ")
+
+
 def _read_tensor(source: Source) -> Tensor:
     """A row as it stands; its size is filled in where the table is complete."""
     name = _read_text(source, MOST_NAME_BYTES_READ, "a tensor's name")
     dimensions = source.u32()
     if dimensions > MOST_DIMENSIONS:
         raise source.malformed(f"the tensor {name!r} has {dimensions} dimensions")
-    *shape, type_id, offset = map(int, source.unpack(Struct(f"{source.order}{dimensions}QIQ")))
-    if any(one > _GREATEST for one in (*shape, offset)):
+    *shape, type_id, offset = source.take_integers(_row_after_name(source.order, dimensions))
+    if max(offset, *shape, 0) > _GREATEST:
         raise source.malformed(f"the tensor {name!r} is of negative size or place")
     return Tensor(name, tuple(shape), type_id, tensor_type_name(type_id), offset, 0, has_known_size=False)
 
@@ -271,7 +277,7 @@ def _complete(rows: list[Tensor], room: int, alignment: int) -> tuple[tuple[Tens
         known = TENSOR_TYPES.get(row.type_id)
         if known is None:
             end = rows[index + 1].offset if index + 1 < len(rows) else room
-            tensors.append(row._replace(size_bytes=max(0, end - row.offset)))
+            tensors.append(_sized(row, max(0, end - row.offset), is_known=False))
             expected = None
             continue
         if row.shape and row.shape[0] % known.block:
@@ -280,11 +286,16 @@ def _complete(rows: list[Tensor], room: int, alignment: int) -> tuple[tuple[Tens
         if elements > _GREATEST:
             defects.append(f"the tensor {row.name!r} has more elements than can be counted")
         size = elements // known.block * known.size_bytes
-        tensors.append(row._replace(size_bytes=size, has_known_size=True))
+        tensors.append(_sized(row, size, is_known=True))
         expected = row.offset + -(-size // alignment) * alignment
         del defects[MOST_DEFECTS:]
     defects += _defects_of_names(rows)
     return tuple(tensors), tuple(defects[:MOST_DEFECTS])
+
+
+def _sized(row: Tensor, size_bytes: int, *, is_known: bool) -> Tensor:
+    """As `_replace`, which takes three times as long."""
+    return Tensor(row.name, row.shape, row.type_id, row.type_name, row.offset, size_bytes, is_known)
 
 
 def _defects_of_names(rows: list[Tensor]) -> list[str]:

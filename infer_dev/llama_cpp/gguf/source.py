@@ -77,6 +77,10 @@ class Source:
         """The next values of a form."""
         return form.unpack(self.take(form.size))
 
+    def take_integers(self, form: Struct) -> tuple[int, ...]:
+        """The next values of a form that has whole numbers only."""
+        return form.unpack(self.take(form.size))
+
     def take(self, count: int) -> bytes:
         """The next bytes; no more than a window's."""
         begin = self.position - self._start
