@@ -11,10 +11,9 @@ MOST_MS = 500.0
 def measure(stage: Stage, runs: int) -> list[Row]:
     config, _ = stage.write_config("check", INSTANCES)
     ours = [str(BIN / "infer-dev"), "check", str(config)]
-    environ = {**stage.environ, "INFER_DEV_CACHE_DIR": str(stage.folder / "cache")}
-    wall_ms(ours, environ)  # reads the help and the model's header, and keeps them
+    wall_ms(ours, stage.environ)  # reads the help and the model's header, and keeps them
     pairs = interleaved(
-        lambda: wall_ms(ours, environ), lambda: wall_ms([stage.server, "--help"], stage.environ), runs=runs
+        lambda: wall_ms(ours, stage.environ), lambda: wall_ms([stage.server, "--help"], stage.environ), runs=runs
     )
     what = f"infer-dev check, {INSTANCES} instances, warm | llama-server --help"
     return [row("check", what, pairs, kind="value", bound=MOST_MS)]

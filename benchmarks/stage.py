@@ -102,6 +102,7 @@ def private_folder() -> Iterator[tuple[Path, dict[str, str]]]:
             {
                 **kept,
                 "INFER_DEV_RUNTIME_DIR": str(folder / "run"),
+                "INFER_DEV_CACHE_DIR": str(folder / "cache"),
                 # Both sides with bytecode, as if installed; it comes with the warm-up and goes with the folder.
                 "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
             },

@@ -135,7 +135,7 @@ def _folders_of(path: str, environ: Mapping[str, str]) -> list[str]:
     from infer_dev.check.resolve import resolve_for_show, source_of_caller  # noqa: PLC0415 - pydantic
     from infer_dev.plan.argv import MODEL_FLAGS, flag_value  # noqa: PLC0415 - with it
 
-    plan, _ = resolve_for_show(source_of_caller(path, environ), environ)
+    _, plan, _ = resolve_for_show(source_of_caller(path, environ), environ)
     files = [
         os.path.join(spec.command.cwd, model)
         for spec in plan.specs
