@@ -215,7 +215,7 @@ class _Check:
                 reason, hint = why_missing(path, models_root=self._models_root)
                 code = "model-not-found"
             case Fault.UNREADABLE:
-                code, hint = "model-unreadable", hint or "give this user the right to read it"
+                code = "model-unreadable"
             case Fault.BEYOND_LIMITS:
                 what = f"{path}: {reason}: nothing can be told of it"
                 return self._finding(Level.NOTE, "model-unknown", place, what, hint)

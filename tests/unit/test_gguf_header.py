@@ -12,6 +12,7 @@ from gguf.constants import GGMLQuantizationType
 
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 from infer_dev.llama_cpp.gguf.header import MOST_ITEMS, Array, Header, LongText, read_header
+from infer_dev.llama_cpp.gguf.source import Source, open_regular
 from infer_dev.llama_cpp.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
 from tests.parts import gguf_bytes as raw
 from tests.parts import tiny_model
@@ -277,6 +278,20 @@ def test_every_cut_of_a_header_is_told(tiny, tmp_path):
     assert read_header(str(path)).missing_bytes == 1
     path.write_bytes(whole + b"more")
     assert read_header(str(path)).missing_bytes == 0
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_told(file):
+    """With a mapping this would be the process's end (SIGBUS)."""
+    path = file(raw.header([raw.array("words", raw.STRING, 100_000, raw.text("word") * 100_000)], []))
+    descriptor, size_bytes = open_regular(path)
+    source = Source(path, descriptor, size_bytes)
+    source.take(24)
+    os.truncate(path, 30_000)
+    source.skip(8 + 5 + 16)
+    with pytest.raises(GgufError) as caught:
+        source.skip_strings(100_000)
+    os.close(descriptor)
+    assert caught.value.fault == Fault.CUT_SHORT
 
 
 def test_a_header_of_version_2_is_read(file):

@@ -185,7 +185,8 @@ def open_regular(path: str) -> tuple[int, int]:
     except (FileNotFoundError, NotADirectoryError) as err:
         raise GgufError(path, Fault.MISSING, "no such file") from err
     except OSError as err:
-        raise GgufError(path, Fault.UNREADABLE, err.strerror or str(err)) from err
+        hint = "give this user the right to read it" if isinstance(err, PermissionError) else ""
+        raise GgufError(path, Fault.UNREADABLE, err.strerror or str(err), hint=hint) from err
     except ValueError as err:  # a NUL in the path
         raise GgufError(repr(path), Fault.MISSING, str(err)) from err
     try:
