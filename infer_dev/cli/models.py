@@ -31,6 +31,16 @@ CUT_TO = ((8, 30), (7, 24), (0, 20), (8, 12), (7, 8))
 """What is cut where the terminal is too narrow, in this order, and how far; by the index in HEADERS."""
 
 
+def listing(*folders: str, as_json: bool = False) -> int:
+    """As `models`, with a column that tells where each fits now."""
+    from infer_dev.check.fit import fits_on  # noqa: PLC0415 - for this command only
+    from infer_dev.check.room import gpu_rooms  # noqa: PLC0415 - as above
+    from infer_dev.host.gpu_inventory import look  # noqa: PLC0415 - as above
+    from infer_dev.host.memory import read_memory  # noqa: PLC0415 - as above
+
+    return models(*folders, as_json=as_json, fits=fits_on(gpu_rooms(look()), read_memory()))
+
+
 def models(*folders: str, as_json: bool = False, fits: Fits | None = None) -> int:
     """List the models below `folders`, by default those that a container has mounted and the configured file names.
 

@@ -69,7 +69,11 @@ def test_descendant_without_mark_and_session_is_ended_with_its_instance(
         f'[instance.a.server]\nmodel = "m"\nport = {free_port()}\n'
     )
     inside = subprocess.run(
-        ["sh", "-c", f"echo $$ > {delegated}/cgroup.procs; exec {sys.executable} -m infer_dev up --no-check {config}"],
+        [
+            "sh",
+            "-c",
+            f"echo $$ > {delegated}/cgroup.procs; exec {sys.executable} -m infer_dev up --no-check {config}",
+        ],
         cwd=ROOT,
         env=cli.env,
         capture_output=True,
