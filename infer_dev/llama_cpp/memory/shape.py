@@ -106,7 +106,9 @@ def shape_of(model: Model) -> Shape | None:
         has_dense=any(one.name.endswith("ffn_up.weight") for one in model.tensors),
         is_gated=any("ffn_gate" in one.name for one in model.tensors) or _has_fused_gate(model, layers),
         query_width=max(_query_width(read, layer) for layer in layers),
-        scan_width=inner or (embedding if conv or read.integer("wkv.head_size") else 0),
+        scan_width=inner + _group_width(read)
+        if inner
+        else (embedding if conv or read.integer("wkv.head_size") else 0),
         scan_parameters=parameters if inner else 0,
         has_cache=name not in families.WITHOUT_CACHE,
         pools=read.integer("pooling_type") > 0,
@@ -207,6 +209,13 @@ def _state(read: _Reader) -> int:
         return 3 * (kernel or 3) * heads * head + head * head * heads
     inner, state = read.integer("ssm.inner_size"), read.integer("ssm.state_size")
     return kernel * (inner + 2 * read.integer("ssm.group_count") * state) + state * inner
+
+
+def _group_width(read: _Reader) -> int:
+    """What Mamba 2's groups add to its inner width."""
+    if read.architecture in families.BY_INTERVAL:
+        return 0
+    return read.integer("ssm.group_count") * read.integer("ssm.state_size")
 
 
 def _query_width(read: _Reader, layer: Layer) -> int:
