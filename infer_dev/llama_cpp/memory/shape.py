@@ -124,26 +124,25 @@ class _Reader:
         self.architecture = model.architecture
 
     def integer(self, key: str, default: int = 0) -> int:
-        """A number; of an array the greatest."""
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case bool() | int() as value:
-                return int(value)
-            case Array(items=(_, *_) as items):
-                return int(max(items))
-        return default
+        """A whole number, less than nothing counts as nothing; of an array the greatest."""
+        value = self._metadata.get(f"{self._prefix}.{key}")
+        if isinstance(value, Array):
+            return max(self.array(key) or (default,))
+        return max(0, int(value)) if isinstance(value, int) else default
 
     def of_layer(self, key: str, layer: int, default: int = 0) -> int:
         """A number that may be given for each layer."""
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case Array(items=(_, *_) as items):
-                return int(items[layer]) if layer < len(items) else default
-        return self.integer(key, default)
+        listed = self.array(key)
+        if listed is None:
+            return self.integer(key, default)
+        return listed[layer] if layer < len(listed) else default
 
     def array(self, key: str) -> tuple[int, ...] | None:
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case Array(items=(_, *_) as items):
-                return tuple(int(one) for one in items)
-        return None
+        """An array of whole numbers or truth values, if it is one and not empty."""
+        value = self._metadata.get(f"{self._prefix}.{key}")
+        if not isinstance(value, Array) or not value.items:
+            return None
+        return tuple(max(0, int(one)) for one in value.items if isinstance(one, int)) or None
 
 
 def _windows(read: _Reader, count: int) -> tuple[int, tuple[bool, ...]]:
@@ -165,7 +164,7 @@ def _layers(read: _Reader, windowed: tuple[bool, ...]) -> Iterator[Layer]:
     name, count = read.architecture, len(windowed)
     embedding = read.integer("embedding_length")
     shared = read.integer("attention.shared_kv_layers")
-    interval = read.integer("full_attention_interval", INTERVAL)
+    interval = read.integer("full_attention_interval", INTERVAL) or INTERVAL
     state = _state(read)
     latent = read.integer("attention.key_length_mla") > 0
     for index, is_window in enumerate(windowed):
