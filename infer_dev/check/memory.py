@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.memory_plan import MemoryPlan, Need, Planned, Portion, device_name, size_text
@@ -15,6 +16,12 @@ from infer_dev.llama_cpp.memory.weights import HOST, Weights, weights_of
 
 UNIFIED_VARIABLE = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"
 DRAFTS = ("spec-draft-model", "model-draft")
+REPEATED = {
+    "-ot": "override-tensor",
+    "--override-tensor": "override-tensor",
+    "--lora": "lora",
+    "--lora-scaled": "lora-scaled",
+}
 LAYERS = ("gpu-layers", "n-gpu-layers")
 
 
@@ -39,7 +46,7 @@ class Needs:
             subject: the instance.
             listed: every option of its binary's help, by canonical name; None: not known.
         """
-        options = subject.options
+        options = {**subject.options, **_repeated(subject)}
         settings = settings_of(options, listed)
         path = options.get("model") or subject.spec.model or ""
         model = self._part(self._absolute(subject, path), settings.overrides)
@@ -76,6 +83,15 @@ class Needs:
     @staticmethod
     def _absolute(subject: Subject, path: str) -> str:
         return os.path.join(subject.spec.command.cwd, path) if path else ""
+
+
+def _repeated(subject: Subject) -> dict[str, str]:
+    """Options of which every value counts, not the last one alone; joined as llama-server reads them in one."""
+    found: dict[str, list[str]] = {}
+    for word, value in pairwise(subject.words):
+        if name := REPEATED.get(word.text):
+            found.setdefault(name, []).append(value.text)
+    return {name: ",".join(values) for name, values in found.items()}
 
 
 def memory_findings(plan: MemoryPlan, subjects: Mapping[str, Subject]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Parts
-from tests.parts import architectures
+from tests.parts import architectures, hollow_model
 from tests.parts.load_report import CASES, MIB, estimated, reported
 
 TOLERANCE = 0.1
@@ -23,7 +23,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def one(name: str) -> Path:
         path = folder / f"{name}.gguf"
         if not path.exists():
-            architectures.write(path, architectures.named()[name])
+            hollow_model.write(path, architectures.named()[name])
         return path
 
     return one

@@ -1,25 +1,19 @@
-"""Models of many architectures whose weights are all zero: small files with holes, for what llama-server reserves.
+"""Models of many architectures whose weights are all zero.
 
 Each has what llama-server asks of its architecture and answers noise. The shapes are such that weights, cache and
-compute buffers are of the same order. A file takes some 300 KB of disk, whatever its size.
+compute buffers are of the same order.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tests.parts import PartsError
-from tests.parts.tiny_model import vocabulary
+from tests.parts.hollow_model import EMBEDDING, WORDS, Architecture, Tensor, Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
-    from gguf import GGUFWriter
-
-EMBEDDING = 512
 LAYERS = 4
 HEADS = 8
 HEADS_KV = 2
@@ -27,71 +21,8 @@ HEAD = 64
 FEED_FORWARD = 1536
 EXPERTS = 8
 EXPERT_FEED_FORWARD = 256
-WORDS = 16384
 CONTEXT_TOKENS = 8192
 WINDOW_TOKENS = 512
-
-Values = dict[str, Any]  # Any: what GGUF can hold: numbers, texts, truth values and lists of them
-Tensor = tuple[str, tuple[int, ...]]
-"""Name and shape, the slowest dimension first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """What a file is made of.
-
-    Attributes:
-        arch: `general.architecture`.
-        values: metadata; keys without the architecture in front.
-        tensors: without embedding, output and norms at the end.
-        weights: GGUF type of the tensors of two and more dimensions.
-        tied: the embedding serves as the output matrix, too.
-        extra: tensors that are not of a block.
-    """
-
-    arch: str
-    values: Values
-    tensors: Sequence[Tensor]
-    weights: str = "F16"
-    tied: bool = False
-    extra: Sequence[Tensor] = field(default=(("output_norm.weight", (EMBEDDING,)),))
-
-
-def write(path: Path, made: Architecture) -> None:
-    """Write a model of nothing but zeros; it appears complete or not at all.
-
-    Raises:
-        PartsError: the `gguf` package is missing.
-    """
-    try:
-        # Imported at need: it brings numpy.
-        import gguf  # noqa: PLC0415
-        import numpy as np  # noqa: PLC0415
-    except ImportError as err:
-        raise PartsError(
-            f"cannot write {path.name}: {err}", hint="pip install 'infer-dev[parts]' (the packages gguf and numpy)"
-        ) from err
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}-{os.getpid()}")
-    writer = gguf.GGUFWriter(building, made.arch)
-    _describe(writer, made)
-    ends = [("token_embd.weight", (WORDS, EMBEDDING))]
-    ends += [] if made.tied else [("output.weight", (WORDS, EMBEDDING))]
-    size = 0
-    for name, shape in (*ends, *made.extra, *made.tensors):
-        plain = len(shape) == 1 or any(part in name for part in (".bias", "conv", "ssm_a", "gate_inp", "types"))
-        kind = gguf.GGMLQuantizationType.F32 if plain else gguf.GGMLQuantizationType[made.weights]
-        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        held = int(np.prod(shape)) // block * block_bytes
-        writer.add_tensor_info(name, shape, np.dtype(np.float32), held, raw_dtype=kind)
-        size += gguf.GGUFWriter.ggml_pad(held, writer.data_alignment)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    begin = gguf.GGUFWriter.ggml_pad(building.stat().st_size, writer.data_alignment)
-    os.truncate(building, begin + size)
-    building.replace(path)
 
 
 def named() -> dict[str, Architecture]:
@@ -143,6 +74,16 @@ def named() -> dict[str, Architecture]:
             | _attention_values(0)
             | {"attention.head_count_kv": [0, HEADS_KV, 0, HEADS_KV], "expert_count": 0, "expert_used_count": 0},
             tensors=list(_jamba()),
+        ),
+        "granitehybrid": Architecture(
+            arch="granitehybrid",
+            values=_attention_values(0) | _MAMBA2_VALUES | {"attention.head_count_kv": [0, HEADS_KV, 0, 0]},
+            tensors=list(_granitehybrid()),
+        ),
+        "qwen3next": Architecture(
+            arch="qwen3next",
+            values=_attention_values(HEADS_KV) | _EXPERT_VALUES | _DELTA_VALUES,
+            tensors=list(_qwen3next()),
         ),
         "bert": Architecture(
             arch="bert",
@@ -210,30 +151,29 @@ _MAMBA_VALUES: Values = {
     "ssm.time_step_rank": _RANK,
 }
 
-
-def _describe(writer: GGUFWriter, made: Architecture) -> None:
-    for key, value in made.values.items():
-        name = f"{made.arch}.{key}"
-        match value:
-            case bool():
-                writer.add_bool(name, value)
-            case int():
-                writer.add_uint32(name, value)
-            case float():
-                writer.add_float32(name, value)
-            case list():
-                writer.add_array(name, value)
-    words = vocabulary()
-    words += [(f"w{number}".encode(), -2.0 - number, 1) for number in range(WORDS - len(words))]
-    tokens, scores, types = zip(*words, strict=True)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores(scores)
-    writer.add_token_types(types)
-    writer.add_token_type_count(2)
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+_MAMBA2_HEADS, _GROUPS = 16, 2
+_MAMBA2_VALUES: Values = {
+    "ssm.conv_kernel": 4,
+    "ssm.inner_size": _INNER,
+    "ssm.state_size": _STATE,
+    "ssm.group_count": _GROUPS,
+    "ssm.time_step_rank": _MAMBA2_HEADS,
+    "logit_scale": 1.0,
+    "embedding_scale": 1.0,
+    "residual_scale": 1.0,
+    "attention.scale": 1.0,
+}
+_DELTA_HEADS, _DELTA_HEADS_K, _DELTA_HEAD = 16, 8, 64
+_DELTA_VALUES: Values = {
+    "attention.key_length": HEAD,
+    "attention.value_length": HEAD,
+    "expert_shared_feed_forward_length": EXPERT_FEED_FORWARD,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": _DELTA_HEAD,
+    "ssm.group_count": _DELTA_HEADS_K,
+    "ssm.time_step_rank": _DELTA_HEADS,
+    "ssm.inner_size": _DELTA_HEADS * _DELTA_HEAD,
+}
 
 
 def _blocks(parts: Sequence[Tensor], layers: Sequence[int] = range(LAYERS)) -> Iterator[Tensor]:
@@ -365,6 +305,45 @@ def _lfm2() -> Iterator[Tensor]:
     ]
     yield from _blocks(conv, (0, 2))
     yield from _blocks([*_attention(), *_head_norms()], (1, 3))
+
+
+def _granitehybrid() -> Iterator[Tensor]:
+    width = _INNER + 2 * _GROUPS * _STATE
+    mamba2: list[Tensor] = [
+        ("attn_norm", (EMBEDDING,)),
+        ("ssm_in", (_INNER + width + _MAMBA2_HEADS, EMBEDDING)),
+        ("ssm_conv1d", (width, 4)),
+        ("ssm_conv1d.bias", (width,)),
+        ("ssm_dt.bias", (_MAMBA2_HEADS,)),
+        ("ssm_a", (_MAMBA2_HEADS, 1)),
+        ("ssm_d", (_MAMBA2_HEADS, 1)),
+        ("ssm_norm", (_GROUPS, _INNER // _GROUPS)),
+        ("ssm_out", (EMBEDDING, _INNER)),
+    ]
+    yield from _blocks([("ffn_norm", (EMBEDDING,)), *_feed_forward()])
+    yield from _blocks(mamba2, (0, 2, 3))
+    yield from _blocks(_attention(), (1,))
+
+
+def _qwen3next() -> Iterator[Tensor]:
+    inner, width = _DELTA_HEADS * _DELTA_HEAD, (_DELTA_HEADS + 2 * _DELTA_HEADS_K) * _DELTA_HEAD
+    delta: list[Tensor] = [
+        ("attn_qkv", (width, EMBEDDING)),
+        ("attn_gate", (inner, EMBEDDING)),
+        ("ssm_conv1d", (width, 4)),
+        ("ssm_dt.bias", (_DELTA_HEADS,)),
+        ("ssm_a", (_DELTA_HEADS,)),
+        ("ssm_ba", (2 * _DELTA_HEADS, EMBEDDING)),
+        ("ssm_norm", (_DELTA_HEAD,)),
+        ("ssm_out", (EMBEDDING, inner)),
+    ]
+    norms: list[Tensor] = [("attn_norm", (EMBEDDING,)), ("post_attention_norm", (EMBEDDING,))]
+    shared = [*_feed_forward(EXPERT_FEED_FORWARD, "_shexp"), ("ffn_gate_inp_shexp", (EMBEDDING,))]
+    yield from _blocks([*norms, *_experts(), *shared])
+    yield from _blocks(delta, (0, 1, 2))
+    gated = ("attn_q", (2 * HEADS * HEAD, EMBEDDING))
+    yield from _blocks([gated, *(one for one in _attention() if one[0] not in {"attn_norm", "attn_q"})], (3,))
+    yield from _blocks(_head_norms(), (3,))
 
 
 def _bert() -> Iterator[Tensor]:

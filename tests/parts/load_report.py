@@ -19,7 +19,7 @@ from infer_dev.llama_cpp.memory.fit import estimate
 from infer_dev.llama_cpp.memory.settings import settings_of
 from infer_dev.llama_cpp.memory.shape import shape_of
 from infer_dev.llama_cpp.memory.weights import weights_of
-from tests.parts import DEFAULT_CACHE, PartsError, architectures, llama_bundle
+from tests.parts import DEFAULT_CACHE, PartsError, architectures, hollow_model, llama_bundle
 
 MIB = 1024 * 1024
 DEADLINE_S = 60.0
@@ -54,6 +54,9 @@ CASES: tuple[tuple[str, dict[str, str]], ...] = (
     ("mamba", {"parallel": "16"}),
     ("jamba", {"ctx-size": "8192", "parallel": "2"}),
     ("lfm2", {"ctx-size": "8192"}),
+    ("granitehybrid", {"ctx-size": "4096"}),
+    ("qwen3next", {"ctx-size": "4096"}),
+    ("qwen3next", {"ctx-size": "8192", "parallel": "8"}),
     ("bert", {"embeddings": "", "ubatch-size": "1024"}),
 )
 
@@ -94,7 +97,8 @@ def reported(server: str, model: Path, options: dict[str, str], folder: Path) ->
         process.kill()
         process.wait()
     if LOADED not in text:
-        raise PartsError(f"cannot load {model.name} with {words}", hint="\n".join(text.splitlines()[-20:]))
+        faults = [line for line in text.splitlines() if " E " in line or "ASSERT" in line or "unsupported" in line]
+        raise PartsError(f"cannot load {model.name} with {words}: {faults[:3]}", hint="run llama-server by hand")
     sizes = dict.fromkeys(("weights", "cache", "compute", "output"), 0.0)
     for kind, size in _BUFFER.findall(text):
         sizes[_KINDS[kind]] += float(size)
@@ -120,7 +124,7 @@ def main() -> int:
         folder = Path(name)
         for model, options in CASES:
             path = folder / f"{model}.gguf"
-            architectures.write(path, made[model])
+            hollow_model.write(path, made[model])
             print(_row(model, options, estimated(path, options), reported(server, path, options, folder)))
     return 0
 

@@ -317,6 +317,56 @@ def test_a_file_without_the_numbers_of_a_language_model_has_no_shape(values):
     assert shape_of(model(**values)) is None
 
 
+@pytest.mark.parametrize(
+    "value", [-1, 0, 1 << 62, 2.5, "text", True, Array("f32", 2, (float("nan"), 1.0)), Array("i32", 1, (-7,)), None]
+)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "attention__head_count",
+        "attention__head_count_kv",
+        "attention__key_length",
+        "attention__sliding_window",
+        "attention__sliding_window_pattern",
+        "attention__shared_kv_layers",
+        "feed_forward_length",
+        "nextn_predict_layers",
+        "expert_used_count",
+        "ssm__inner_size",
+        "full_attention_interval",
+    ],
+)
+def test_no_number_in_a_file_brings_the_estimate_down(key, value):
+    for arch in ("llama", "gemma3", "jamba", "qwen3next"):
+        found = shape_of(model(arch, **{"attention__sliding_window": 64, key: value}))
+        assert found is not None
+        part = Part(shape=found, weights=weights_of(model().tensors), settings=Settings())
+        for room in ((), (GIB, 2 * GIB)):
+            assert estimate(Load(model=part), room, 8 * GIB).host.total >= 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tensor_split": "1,-1"},
+        {"tensor_split": "nan,inf"},
+        {"fit_target": "inf"},
+        {"fit_ctx": "-5"},
+        {"ctx_size": "9" * 40},
+        {"parallel": "-7"},
+        {"main_gpu": "12", "split_mode": "none"},
+        {"gpu_layers": "-3"},
+        {"batch_size": "0", "ubatch_size": "-1"},
+        {"override_tensor": "=,==,x=CUDA99"},
+        {"cache_type_k": "nonsense"},
+    ],
+)
+def test_no_option_brings_the_estimate_down(options):
+    found = estimate(load(**options), (GIB, 2 * GIB), 8 * GIB)
+    assert found.host.total >= 0
+    assert len(found.gpus) == 2
+
+
 def test_what_fits_is_left_as_it_is():
     found = estimate(load(), (24 * GIB,))
     assert (found.context_tokens, found.gpu_layers, found.fitted_context, found.fitted_layers) == (32768, 9, 0, False)

@@ -234,6 +234,12 @@ def test_projectors_adapters_and_draft_models_are_found_from_the_instances_folde
     assert file.reads == ["/m/a.gguf", "/m/small.gguf"]
 
 
+def test_options_that_are_given_several_times_count_each_time(tmp_path):
+    words = '["-ot", "blk.0.ffn_up=CPU", "--override-tensor", "blk.1.ffn_up=CPU", "--lora", "l1", "--lora", "l2"]'
+    file = File(tmp_path, instance("a", EXPLICIT + f"extra_args = {words}", control='cwd = "/m/"'))
+    assert on(file.plan(gpu(0)), "a") == {0: 860 - 160 + 100, HOST: 60 + 160}
+
+
 def test_a_model_that_cannot_be_read_is_not_planned(tmp_path):
     file = File(tmp_path, '[instance.a.server]\nmodel = "/elsewhere/x.gguf"\n[instance.b.server]\nhf_repo = "x/y"\n')
     assert file.needs() == []

@@ -72,5 +72,5 @@ USUAL = _names(
 """Attention in every layer, a cache for each."""
 
 KNOWN = USUAL | WITHOUT_CACHE | RECURRENT | BY_HEADS | BY_INTERVAL | BOTH
-ROUGH = _names("rwkv6 rwkv6qwen2 rwkv7 arwkv7 plamo2 kimi-linear qwen3next qwen35 qwen35moe gemma4")
+ROUGH = _names("rwkv6 rwkv6qwen2 rwkv7 arwkv7 plamo2 kimi-linear gemma4")
 """Known from the source alone: their compute buffers were never compared with a server's report."""

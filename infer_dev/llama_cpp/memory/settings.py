@@ -4,6 +4,7 @@ Defaults are those of llama.cpp's common/common.h; what a value does is told bes
 """
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -130,7 +131,7 @@ def settings_of(options: Mapping[str, str], listed: frozenset[str] | None = None
         cpu_dense_layers=max(0, has.number("n-cpu-ffn")),
         overrides=_overrides(has.text("override-tensor")),
         fits=fits,
-        fit_context_tokens=has.number("fit-ctx", default=4096),
+        fit_context_tokens=max(1, has.number("fit-ctx", default=4096)),
         fit_margins_bytes=_margins(has.text("fit-target")),
         maps_file=has.switch("mmap", default=True) and mode in {"auto", "mmap", "mmap+mlock"},
         locks=has.switch("mlock", default=False) or "mlock" in mode,
@@ -149,7 +150,7 @@ def settings_of_draft(target: Settings, options: Mapping[str, str]) -> Settings:
     return replace(
         target,
         context_tokens=max(0, has.number("ctx-size-draft", default=target.context_tokens)),
-        ubatch=has.number("spec-draft-n-ubatch") or target.ubatch,
+        ubatch=max(0, has.number("spec-draft-n-ubatch")) or target.ubatch,
         type_k=has.type("spec-draft-type-k", "cache-type-k-draft"),
         type_v=has.type("spec-draft-type-v", "cache-type-v-draft"),
         gpu_layers=_gpu_layers(has, None, "spec-draft-ngl", "gpu-layers-draft", "n-gpu-layers-draft"),
@@ -200,7 +201,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     for one in text.replace("/", ",").split(","):
         with contextlib.suppress(ValueError):
             found.append(float(one))
-    return tuple(found)
+    return tuple(one if math.isfinite(one) and one > 0 else 0.0 for one in found)
 
 
 def _shares(text: str) -> tuple[float, ...]:

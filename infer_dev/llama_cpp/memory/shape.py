@@ -106,7 +106,9 @@ def shape_of(model: Model) -> Shape | None:
         has_dense=any(one.name.endswith("ffn_up.weight") for one in model.tensors),
         is_gated=any("ffn_gate" in one.name for one in model.tensors) or _has_fused_gate(model, layers),
         query_width=max(_query_width(read, layer) for layer in layers),
-        scan_width=inner or (embedding if conv or read.integer("wkv.head_size") else 0),
+        scan_width=inner + _group_width(read)
+        if inner
+        else (embedding if conv or read.integer("wkv.head_size") else 0),
         scan_parameters=parameters if inner else 0,
         has_cache=name not in families.WITHOUT_CACHE,
         pools=read.integer("pooling_type") > 0,
@@ -122,26 +124,25 @@ class _Reader:
         self.architecture = model.architecture
 
     def integer(self, key: str, default: int = 0) -> int:
-        """A number; of an array the greatest."""
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case bool() | int() as value:
-                return int(value)
-            case Array(items=(_, *_) as items):
-                return int(max(items))
-        return default
+        """A whole number, less than nothing counts as nothing; of an array the greatest."""
+        value = self._metadata.get(f"{self._prefix}.{key}")
+        if isinstance(value, Array):
+            return max(self.array(key) or (default,))
+        return max(0, int(value)) if isinstance(value, int) else default
 
     def of_layer(self, key: str, layer: int, default: int = 0) -> int:
         """A number that may be given for each layer."""
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case Array(items=(_, *_) as items):
-                return int(items[layer]) if layer < len(items) else default
-        return self.integer(key, default)
+        listed = self.array(key)
+        if listed is None:
+            return self.integer(key, default)
+        return listed[layer] if layer < len(listed) else default
 
     def array(self, key: str) -> tuple[int, ...] | None:
-        match self._metadata.get(f"{self._prefix}.{key}"):
-            case Array(items=(_, *_) as items):
-                return tuple(int(one) for one in items)
-        return None
+        """An array of whole numbers or truth values, if it is one and not empty."""
+        value = self._metadata.get(f"{self._prefix}.{key}")
+        if not isinstance(value, Array) or not value.items:
+            return None
+        return tuple(max(0, int(one)) for one in value.items if isinstance(one, int)) or None
 
 
 def _windows(read: _Reader, count: int) -> tuple[int, tuple[bool, ...]]:
@@ -163,7 +164,7 @@ def _layers(read: _Reader, windowed: tuple[bool, ...]) -> Iterator[Layer]:
     name, count = read.architecture, len(windowed)
     embedding = read.integer("embedding_length")
     shared = read.integer("attention.shared_kv_layers")
-    interval = read.integer("full_attention_interval", INTERVAL)
+    interval = read.integer("full_attention_interval", INTERVAL) or INTERVAL
     state = _state(read)
     latent = read.integer("attention.key_length_mla") > 0
     for index, is_window in enumerate(windowed):
@@ -207,6 +208,13 @@ def _state(read: _Reader) -> int:
         return 3 * (kernel or 3) * heads * head + head * head * heads
     inner, state = read.integer("ssm.inner_size"), read.integer("ssm.state_size")
     return kernel * (inner + 2 * read.integer("ssm.group_count") * state) + state * inner
+
+
+def _group_width(read: _Reader) -> int:
+    """What Mamba 2's groups add to its inner width."""
+    if read.architecture in families.BY_INTERVAL:
+        return 0
+    return read.integer("ssm.group_count") * read.integer("ssm.state_size")
 
 
 def _query_width(read: _Reader, layer: Layer) -> int:
