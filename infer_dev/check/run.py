@@ -90,7 +90,7 @@ def examine(path: str, known: Facts) -> Report:
         version=catalogues[0].version if catalogues else "",
         findings=tuple(_in_order(findings, plan)),
         memory=memory.to_json(),
-        rows=[COLUMNS, *memory.rows()],
+        rows=[COLUMNS, *memory.rows()] if memory.planned else [],
     )
 
 
