@@ -8,6 +8,15 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.errors import ConfigError
 from infer_dev.llama_cpp.cause import Cause
 
+_CAUSES = {
+    "model-shard-missing": Cause.SHARD_MISSING,
+    "binary-does-not-run": Cause.BINARY_UNUSABLE,
+    "gpu-memory-never": Cause.OUT_OF_MEMORY_GPU,
+    "gpu-missing": Cause.CUDA_DRIVER,
+    "port-taken": Cause.PORT_IN_USE,
+}
+"""What an instance fails with of which a finding of this code is told; a code that is a cause stands for itself."""
+
 NOTHING_STARTED = "nothing was started or changed; --no-check starts without looking"
 
 
@@ -76,8 +85,8 @@ def told(finding: Finding) -> str:
 
 
 def cause_of(finding: Finding) -> Cause:
-    """The cause an instance would fail with: a finding's code where it is one."""
-    try:
-        return Cause(finding.code)
-    except ValueError:
-        return Cause.BAD_ARGUMENT
+    """The cause an instance would fail with."""
+    code = finding.code
+    if code in tuple(Cause):
+        return Cause(code)
+    return _CAUSES.get(code) or (Cause.MODEL_UNREADABLE if code.startswith("model-") else Cause.BAD_ARGUMENT)
