@@ -10,9 +10,10 @@ from tests.parts import architectures, hollow_model
 from tests.parts.load_report import CASES, MIB, estimated, reported
 
 TOLERANCE = 0.1
-OF_A_BUFFER = 0.25
-"""Of compute buffers; where they are small the whole is hardly touched."""
-SLACK_MIB = 2.0
+OF_A_BUFFER = 0.12
+"""Of compute buffers."""
+OF_A_DELTA_NET = 0.25
+"""Its chunks are laid out with more holes than the formula has; the experts of real models are wider than these."""
 
 
 @pytest.fixture(scope="module")
@@ -40,4 +41,5 @@ def test_estimate_is_close_to_what_the_server_reports(parts: Parts, tmp_path: Pa
     assert told.weights / MIB == pytest.approx(report.weights, rel=0.01)
     assert told.cache / MIB == pytest.approx(report.cache, rel=0.01, abs=0.02)
     assert told.output / MIB == pytest.approx(report.output, rel=0.05, abs=0.01)
-    assert told.compute / MIB == pytest.approx(report.compute, rel=OF_A_BUFFER, abs=SLACK_MIB)
+    of_a_buffer = OF_A_DELTA_NET if model == "qwen3next" else OF_A_BUFFER
+    assert told.compute / MIB == pytest.approx(report.compute, rel=of_a_buffer)
