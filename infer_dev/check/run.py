@@ -21,7 +21,7 @@ from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.config.place import Place, dotted
 from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
 from infer_dev.host.memory import HostMemory, read_memory
-from infer_dev.llama_cpp.backends import Build, look_at
+from infer_dev.llama_cpp.backends import GPU_BACKENDS, Build, look_at
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model
@@ -73,6 +73,7 @@ def examine(path: str, known: Facts) -> Report:
         findings.append(_no_binary(file, missing))
     subjects = [one.subject for one in looks]
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
+    machine = None
     if subjects:
         machine = gather(subjects, plan.binary, environ, ours=known.running, gpus=known.gpus, build=known.build)
         problem = "" if missing else _problem(looks)
@@ -82,7 +83,7 @@ def examine(path: str, known: Facts) -> Report:
         findings += machine_findings(
             subjects, machine, binary_problem=problem, size_of=_size_of(library), variables=variables
         )
-    memory = _memory(looks, library, known)
+    memory = _memory(looks, library, known, machine.build.backends if machine else None)
     findings += _memory_findings(memory, looks)
     return Report(
         path=path,
@@ -110,7 +111,7 @@ def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[E
         *_findings(looks, library),
         *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
         *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
-        *_memory_findings(_memory(looks, library, known), looks),
+        *_memory_findings(_memory(looks, library, known, build.backends), looks),
     ]
     return Verdict(tuple(_in_order(findings, plan)))
 
@@ -142,15 +143,16 @@ def _problem(looks: Sequence[Look]) -> str:
     return next((one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_unusable), "")
 
 
-def _memory(looks: Sequence[Look], library: Library, known: Facts) -> MemoryPlan:
-    """Who needs how much of which device; the order is that of the file."""
+def _memory(looks: Sequence[Look], library: Library, known: Facts, backends: frozenset[str] | None) -> MemoryPlan:
+    """Who needs how much of which device; the order is that of the file. A build without GPU backend uses none."""
     needs = Needs(lambda path: _model_at(library, path), _file_size)
     # By identity: to hash a catalogue is to hash all its options, and most files have one.
     catalogues = {id(one.catalogue): one.catalogue for one in looks}
     listed = {number: _listed(catalogue) for number, catalogue in catalogues.items()}
     found = [needs.of(one.subject, listed[id(one.catalogue)]) for one in looks if one.subject.spec.enabled]
     held = held_now([one.subject for one in looks], known.running, known.gpus)
-    return plan_memory([one for one in found if one], gpu_rooms(known.gpus), known.memory, held)
+    rooms = gpu_rooms(known.gpus) if backends is None or backends & GPU_BACKENDS else []
+    return plan_memory([one for one in found if one], rooms, known.memory, held)
 
 
 def _memory_findings(plan: MemoryPlan, looks: Sequence[Look]) -> Iterator[Finding]:
