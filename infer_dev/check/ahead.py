@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from infer_dev.check.judge import judge
 from infer_dev.check.resolve import resolve_file, source_of_caller
 from infer_dev.check.verdict import Verdict
 from infer_dev.plan.serial import plan_to_json
@@ -17,7 +18,5 @@ def read_ahead(path: str, environ: Mapping[str, str], *, check: bool) -> dict[st
     file, plan = resolve_file(source_of_caller(path, environ), environ)
     verdict = Verdict()
     if check and plan.enabled:
-        from infer_dev.check.run import judge  # noqa: PLC0415 - imports all checks
-
         verdict = judge(file, plan, [spec.name for spec in plan.specs if spec.starts_itself], {})
     return {"plan": plan_to_json(plan), "findings": verdict.to_json()}

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from infer_dev.check import clean
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.flags import flag_findings
 from infer_dev.check.gpus import gpu_findings
@@ -25,6 +26,7 @@ from infer_dev.llama_cpp.backends import GPU_BACKENDS, Build, look_at
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model
+from infer_dev.llama_cpp.memory.weights import HOST
 from infer_dev.llama_cpp.options.catalogue import Catalogue, canonical
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import cache_dir
@@ -95,25 +97,42 @@ def examine(path: str, known: Facts) -> Report:
     )
 
 
-def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
+def judge(
+    file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None], *, key: str = ""
+) -> Verdict:
     """What is found about the instances that are to be started.
 
     Ports, logs and contradictions are left to `preflight`, which knows what is about to be stopped.
+
+    Args:
+        file: what the plan is made of.
+        plan: what shall be.
+        names: of the instances that are to be started.
+        running: the endpoints that instances hold now, with their pids.
+        key: of `clean.key_of`: where nothing is found, that is remembered.
     """
     environ = os.environ
-    looks = looks_at(file, plan, names, environ, cache=cache_dir(environ))
+    folder = cache_dir(environ)
+    looks = looks_at(file, plan, names, environ, cache=folder)
     subjects = [one.subject for one in looks]
     if not subjects:
         return Verdict()
-    known, library = facts(environ, running), Library(cache_dir(environ))
+    known, library = facts(environ, running), Library(folder)
     build = look_at(plan.binary, environ.get("LD_LIBRARY_PATH", ""))
+    memory = _memory(looks, library, known, build.backends)
     findings = [
         *_findings(looks, library),
         *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
         *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
-        *_memory_findings(_memory(looks, library, known, build.backends), looks),
+        *_memory_findings(memory, looks),
     ]
+    if all(one.level is Level.NOTE for one in findings) and all(one.catalogue for one in looks):
+        clean.remember(folder, key, library.paths, _of_host(memory))
     return Verdict(tuple(_in_order(findings, plan)))
+
+
+def _of_host(memory: MemoryPlan) -> int:
+    return sum(part.use.total for one in memory.planned for part in one.portions if part.device == HOST)
 
 
 def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:

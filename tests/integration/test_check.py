@@ -144,6 +144,19 @@ def test_up_refuses_what_cannot_work_and_leaves_nothing(cli: Cli, rack: Path) ->
     assert cli.daemon_pid() is None or not cli.status()
 
 
+def test_model_that_broke_since_the_last_up_is_noticed(cli: Cli, rack: Path, parts: Parts, tmp_path: Path) -> None:
+    model = tmp_path / "copy.gguf"
+    model.write_bytes(Path(parts.model).read_bytes())
+    rack.write_text(rack.read_text().replace(parts.model, str(model)))
+    for _ in range(2):
+        assert cli("up", rack).returncode == 0
+        cli("down")
+    os.truncate(model, model.stat().st_size - 1)
+    up = cli("up", rack)
+    assert up.returncode == 78
+    assert "1 bytes are missing" in up.stderr
+
+
 def test_up_beside_a_running_daemon_refuses_as_well(
     cli: Cli, rack: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:

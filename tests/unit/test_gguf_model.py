@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter, LlamaFileType
 
-from infer_dev.llama_cpp.gguf.cache import cache_folder, read_cached
+from infer_dev.llama_cpp.gguf.cache import read_cached
 from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 from infer_dev.llama_cpp.gguf.header import read_header
-from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model, ModelKind, read_model
 from infer_dev.llama_cpp.gguf.shards import ProblemKind
 from tests.parts import gguf_bytes as raw
@@ -245,30 +244,3 @@ def test_a_broken_entry_is_read_anew_and_replaced(large, tmp_path, broken):
 def test_nothing_is_lost_where_nothing_can_be_kept(large, tmp_path):
     (tmp_path / "file").write_text("")
     assert read_cached(large, str(tmp_path / "file" / "cache")) == read_header(large)
-
-
-def test_old_entries_make_room(large, tmp_path):
-    folder = tmp_path / "cache"
-    for index in range(7):
-        shutil.copy2(large, tmp_path / f"{index}.gguf")
-        read_cached(str(tmp_path / f"{index}.gguf"), str(folder), most_entries=4)
-    assert 2 <= len(list(folder.iterdir())) <= 4
-
-
-def test_cache_folder_follows_the_environment():
-    assert cache_folder({"INFER_DEV_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}) == "/a/gguf"
-    assert cache_folder({"XDG_CACHE_HOME": "/b"}) == "/b/infer-dev/gguf"
-    assert cache_folder({}).endswith("/.cache/infer-dev/gguf")
-
-
-def test_library_reads_a_file_once(tmp_path):
-    path = tmp_path / "tiny.gguf"
-    tiny_model.write(path)
-    library = Library("")
-    first = library.model(str(path))
-    with pytest.raises(GgufError):
-        library.model(str(tmp_path / "none.gguf"))
-    path.rename(tmp_path / "none.gguf")
-    assert library.model(str(path)) is first
-    with pytest.raises(GgufError):
-        library.model(str(tmp_path / "none.gguf"))

@@ -1,9 +1,10 @@
 """The models of one run: each file is read once, however many instances name it."""
 
-from infer_dev.llama_cpp.gguf.cache import cache_folder, read_cached
+from infer_dev.llama_cpp.gguf.cache import read_cached
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.header import Header, read_header
 from infer_dev.llama_cpp.gguf.model import Model, read_model
+from infer_dev.settings import cache_dir
 
 
 class Library:
@@ -14,9 +15,14 @@ class Library:
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        self._folder = cache_folder() if folder is None else folder
+        self._folder = cache_dir() if folder is None else folder
         self._headers: dict[str, Header | GgufError] = {}
         self._models: dict[str, Model | GgufError] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that were read, or could not be."""
+        return tuple(self._headers)
 
     def header(self, path: str) -> Header:
         """The header of the file at `path`.

@@ -1,0 +1,23 @@
+"""Judges what is to be started; imports the checks only if that has not been found without fault before."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from infer_dev.check.clean import is_known, key_of
+from infer_dev.check.verdict import Verdict
+from infer_dev.plan.model import Endpoint, Plan
+from infer_dev.settings import cache_dir
+
+if TYPE_CHECKING:
+    from infer_dev.config.load import ConfigFile
+
+
+def judge(file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
+    """What is found about the instances `names` of a plan (check/run.py: `judge`)."""
+    key = key_of(plan, names)
+    if is_known(cache_dir(os.environ), key):
+        return Verdict()
+    from infer_dev.check.run import judge as look_at_all  # noqa: PLC0415 - imports all checks: 0.1 s
+
+    return look_at_all(file, plan, names, running, key=key)
