@@ -1,0 +1,15 @@
+"""What the supervisor has to know of the API's TCP listener: an instance may want its port."""
+
+from infer_dev.plan.model import Endpoint
+
+
+class Door:
+    """None. The daemon puts its listener in this one's place."""
+
+    @property
+    def held(self) -> frozenset[Endpoint]:
+        """Where it listens; it leaves at `settle` if an instance is to have that."""
+        return frozenset()
+
+    async def settle(self) -> None:
+        """Listen where the files that are up now want it."""
