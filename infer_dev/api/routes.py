@@ -176,7 +176,8 @@ class Routes:
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "config": ",".join(self._supervisor.sources) or None,
-            "api": self._address,
+            "api": [self._address, *self._supervisor.door.urls],
+            "api_note": self._supervisor.door.note,
         }
 
 

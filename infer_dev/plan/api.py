@@ -39,7 +39,7 @@ def address(apis: Sequence[Api], specs: Sequence[Spec]) -> Address:
         specs: of all instances. One on the default port keeps it, be it enabled or not: it may be started by hand.
     """
     if not apis:
-        return Address(note="no file is up")
+        return Address()
     said = next((one for one in apis if one != Api()), Api())
     chosen = next((one for one in apis if one.port is not None), said)
     if chosen.port == 0:
