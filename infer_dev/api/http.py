@@ -38,7 +38,9 @@ class Request:
         if not isinstance(value, dict):
             raise UsageError("cannot read the request: expected a JSON object")
         if unknown := sorted(set(value) - set(keys)):
-            raise UsageError(f"cannot read the request: unknown key {unknown[0]!r}", hint=f"known: {', '.join(keys)}")
+            raise UsageError(
+                f"cannot read the request: unknown key {unknown[0]!r}", hint=f"known: {', '.join(keys) or 'none'}"
+            )
         for key, kind in keys.items():
             if not isinstance(value.get(key), kind):
                 raise UsageError(f"cannot read the request: {key}: expected {_name_of(kind)}")
@@ -61,11 +63,9 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 def problem_response(error: InferDevError) -> Response:
-    """An error as an `application/problem+json` answer (RFC 9457), with its message once more as `error`."""
-    document = error.as_problem()
-    document.setdefault("error", error.message)
+    """An error as an `application/problem+json` answer (RFC 9457)."""
     headers = error.headers if isinstance(error, HttpError) else {}
-    return Response(_encoded(document), error.http_status, "application/problem+json", headers)
+    return Response(_encoded(error.as_problem()), error.http_status, "application/problem+json", headers)
 
 
 def _encoded(value: object) -> bytes:

@@ -75,6 +75,11 @@ class TcpListener(Door):
     def note(self) -> str:
         return self._note
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return sum(one.connections for one in (*self._retired, *([self._http] if self._http else [])))
+
     async def follow(self) -> None:
         """Settle again and again, for good: a port gets free, a token file changes, a file goes down."""
         while True:
@@ -90,7 +95,7 @@ class TcpListener(Door):
             log.exception("the API's TCP listener failed")
 
     async def _settle(self) -> None:
-        self._retired = [one for one in self._retired if one.is_busy]
+        self._retired = [one for one in self._retired if one.connections]
         wanted = self._wanted()
         if wanted.endpoint is None:
             self._leave()

@@ -85,9 +85,9 @@ class HttpServer:
             self._open.discard(task)
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a connection is open."""
-        return bool(self._open)
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def retire(self) -> None:
         """Take no more requests: idle connections and streams end at once, the others with their answer."""

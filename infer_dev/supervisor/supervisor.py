@@ -89,12 +89,7 @@ class Supervisor:
     @property
     def api_address(self) -> Address:
         """Where the files that are up want the API."""
-        return address([one.api for one in self.sources.values()], self.specs)
-
-    @property
-    def specs(self) -> list[Spec]:
-        """What the instances are, in the order of `status`."""
-        return [one.spec for one in self._instances.values()]
+        return address([one.api for one in self.sources.values()], list(self.specs().values()))
 
     @property
     def is_leaving(self) -> bool:
@@ -274,6 +269,10 @@ class Supervisor:
         for instance in self._instances.values():
             instance.save()
         self._save_sources()
+
+    def specs(self) -> dict[str, Spec]:
+        """What each instance runs by."""
+        return {name: instance.spec for name, instance in self._instances.items()}
 
     def status(self, names: Sequence[str] = ()) -> list[Status]:
         """The instances in the order of their files, or those named."""
