@@ -21,6 +21,16 @@ PATTERN_NAME = {
     "description": "an instance's name",
 }
 JSON, TEXT, SSE = "application/json", "text/plain", "text/event-stream"
+# Each event of a stream; OpenAPI 3.1 has no word for that.
+SSE_EVENT: Document = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["data"],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +176,9 @@ def _operation(method: str, path: str, operation: Operation, references: Documen
         {"name": one.name, "in": "query", "schema": one.schema, "description": one.about} for one in operation.query
     ]
     schema: Document = references[operation.reply] if operation.reply else {}
-    kinds = {kind: {"schema": schema if kind == JSON else {"type": "string"}} for kind in operation.kinds}
+    kinds = {
+        kind: {"schema": {JSON: schema, SSE: SSE_EVENT}.get(kind, {"type": "string"})} for kind in operation.kinds
+    }
     problem = {
         "description": "what went wrong",
         "content": {"application/problem+json": {"schema": references["Problem"]}},
