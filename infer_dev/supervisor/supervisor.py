@@ -10,12 +10,13 @@ from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
 from infer_dev.check.verdict import Refusal, Verdict
 from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
 from infer_dev.plan.diff import Changes
-from infer_dev.plan.model import Plan, Source, Spec
+from infer_dev.plan.model import Plan, Source
 from infer_dev.supervisor.instance import Instance
-from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
+from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
+from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
-from infer_dev.supervisor.reconcile import Intent, UpResult, busy_members, intend
+from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
@@ -41,7 +42,7 @@ class Supervisor:
         self._started = asyncio.Event()
         self._left = asyncio.Event()
         self._handing_over = False
-        around.gate.watch(lambda: [one.seat for one in self._instances.values()])
+        around.gate.watch(self.seats)
 
     async def run(self) -> None:
         """Go on with what the daemon before left; run until `leave` or `hand_over` is called.
@@ -233,14 +234,14 @@ class Supervisor:
         """Start instances by hand, whatever `enabled` and `autostart` say."""
         await self._begin(names, Start())
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop instances and wait until they are at rest.
+    async def stop(self, names: Sequence[str], *, at_once: bool = False) -> None:
+        """Stop instances and wait until they are at rest; with `at_once` their requests are not waited for.
 
         Raises:
             InstanceError: somebody started one again before it was at rest.
             TimedOutError: one does not end, though it was killed.
         """
-        if again := await self._end(self._named(names)):
+        if again := await self._end(self._named(names), Stop(at_once)):
             told = ", ".join(again)
             raise InstanceError(
                 f"cannot stop {told}: started again meanwhile", hint="stop it again, if it shall not run"
@@ -249,6 +250,10 @@ class Supervisor:
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
         await self._begin(names, Restart())
+
+    def seats(self) -> list[Seat]:
+        """The instances as those see them who decide about others."""
+        return [instance.seat for instance in self._instances.values()]
 
     def log_duties(self) -> list[LogDuty]:
         """The logs to keep within their bounds."""
@@ -277,8 +282,7 @@ class Supervisor:
         async with self._changing():
             for instance in self._named(names):
                 spec = instance.spec
-                seats = [one.seat for one in self._instances.values()]
-                if spec.group is not None and (other := busy_members(spec.group, seats) - {spec.name}):
+                if spec.group is not None and (other := busy_members(spec.group, self.seats()) - {spec.name}):
                     busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
                     raise InstanceError(
                         f"cannot {verb} {spec.name}: {busy} of the same group {spec.group!r} runs",
@@ -307,7 +311,7 @@ class Supervisor:
         ours, others = {}, []
         for name, one in self._instances.items():
             if one.spec.source == plan.source:
-                ours[name] = replace(one.seat, spec=_as_started(one, news.get(name)))
+                ours[name] = replace(one.seat, spec=as_started(one.spec, one.digest, news.get(name)))
             else:
                 others.append(one.seat)
         refuse_conflicts(plan, [seat.spec for seat in others])
@@ -360,14 +364,14 @@ class Supervisor:
         self._instances[instance.spec.name] = instance
         self._tasks.create_task(instance.run())
 
-    async def _end(self, instances: Iterable[Instance]) -> tuple[str, ...]:
+    async def _end(self, instances: Iterable[Instance], stop: Stop | None = None) -> tuple[str, ...]:
         """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
 
         Raises:
             TimedOutError: one does not end, though it was killed.
         """
         ending = list(instances)
-        await self._tell_all(ending, Stop())
+        await asyncio.gather(*(instance.tell(stop or Stop()) for instance in ending))
         policies = [instance.spec.policy for instance in ending]
         longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
         try:
@@ -382,9 +386,6 @@ class Supervisor:
             ) from err
         return tuple(one.spec.name for one, at_rest in zip(ending, rests, strict=True) if not at_rest)
 
-    async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
-        await asyncio.gather(*(instance.tell(event) for instance in instances))
-
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()
         self._around.store.remove(name)
@@ -393,10 +394,3 @@ class Supervisor:
 
     def _save_sources(self) -> None:
         self._around.store.save_sources(self.sources, self._instances)
-
-
-def _as_started(instance: Instance, new: Spec | None) -> Spec:
-    """The instance's spec; with the command of `new` if its process was started with just that one."""
-    if new is not None and instance.digest and instance.digest == new.command.digest:
-        return replace(instance.spec, command=new.command)
-    return instance.spec
