@@ -33,6 +33,7 @@ from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import OrphanStatuses, Surroundings
+from infer_dev.supervisor.switching import Switcher
 
 if TYPE_CHECKING:  # not imported before a file is read
     from infer_dev.config.load import ConfigFile
@@ -111,8 +112,9 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         gpu_driver=gpu.driver(),
     )
     supervisor = Supervisor(around, _judge)
+    switcher = Switcher(supervisor, around, _judge)
     path = socket_path(runtime)
-    http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper).router())
+    http = HttpServer(Routes(supervisor, switcher, address=f"unix:{path}", keeper=pulse.keeper).router())
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -129,7 +131,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
             logs = keep(supervisor.log_duties, around.clock)
-            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs)]
+            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs, switcher.run())]
             await running
             for task in others:
                 task.cancel()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.switch import SwitchRoutes
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -17,13 +18,17 @@ from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.reading import Asked
 from infer_dev.supervisor.supervisor import Supervisor
+from infer_dev.supervisor.switching import Switcher
 
 
 class Routes:
     """The routes over one supervisor."""
 
-    def __init__(self, supervisor: Supervisor, *, address: str, keeper: str | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, switcher: Switcher, *, address: str, keeper: str | None = None
+    ) -> None:
         self._supervisor = supervisor
+        self._switcher = switcher
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
@@ -43,6 +48,7 @@ class Routes:
         router.add("POST", "/instances/{name}/start", self.start)
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
+        SwitchRoutes(self._switcher).add_to(router)
         return router
 
     async def healthz(self, _: Request) -> Response:
@@ -177,6 +183,7 @@ class Routes:
             "uptime_s": round(time.monotonic() - self._started, 3),
             "config": ",".join(self._supervisor.sources) or None,
             "api": self._address,
+            "switch": self._switcher.status(),
         }
 
 
