@@ -123,14 +123,14 @@ class Course:
         self._enter(Phase.PREFLIGHT)
         seat = self._target()
         going = leaving(seat.spec, self._supervisor.seats())
-        self._look(seat, going)
-        await examine(seat.spec, self._supervisor, self._means.reader)
         self.note = replace(
             self.note,
             leaving=tuple(one.spec.name for one in going),
             restore=tuple(one.spec.name for one in going if one.wanted),
             was_resting=is_at_rest(seat),
         )
+        self._look(seat, going)
+        await examine(seat.spec, self._supervisor, self._means.reader)
         if going:
             self._enter(Phase.DRAIN)
             await self._drain(going)

@@ -180,7 +180,7 @@ class Receipt:
         """Both things in one sentence: what failed, and who serves now."""
         if self.fault is None:
             return None
-        ends = [_told(one) for one in self.restored]
+        ends = [_told(one, self.fault) for one in self.restored]
         return "; ".join([f"cannot switch to {self.new}: {self.fault.detail} (phase {self.fault.phase})", *ends])
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -208,9 +208,9 @@ class Receipt:
         }
 
 
-def _told(one: Restored) -> str:
+def _told(one: Restored, fault: Fault) -> str:
     if one.serves:
-        return f"{one.name} serves"
+        return f"{one.name} {'still serves' if fault.phase in UNTOUCHED else 'serves again'}"
     why = f": {one.detail}" if one.detail else ""
     return f"{one.name} does not serve either, it is {one.state}{why}"
 
