@@ -42,6 +42,7 @@ def switch(name: str, *, wait: bool = False, drain_timeout_s: float | None = Non
 def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) -> Mapping[str, Any]:  # Any: JSON
     """Ask for the switch and follow it to its receipt; if its daemon goes away, to that of the next one."""
     begun: Mapping[str, Any] | None = None
+    gone = UnavailableError("cannot tell how the switch ended: the daemon is gone", hint="see `infer-dev status`")
     try:
         for event, data in daemon.post_stream("/switch?stream=1", body):
             match event:
@@ -54,10 +55,11 @@ def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) ->
                     return data
                 case "error":
                     raise from_problem(data)
-    except UnavailableError:
+    except UnavailableError as err:
         if begun is None:
             raise
-    return _from_next_daemon(daemon, begun)
+        gone = err
+    return _from_next_daemon(daemon, begun, gone)
 
 
 class Phases:
@@ -90,11 +92,13 @@ def told(receipt: Mapping[str, Any]) -> str:
     return f"{receipt['to']} serves{instead} after {duration(receipt['seconds'])}{said}"
 
 
-def _from_next_daemon(daemon: DaemonClient, begun: Mapping[str, Any] | None) -> Mapping[str, Any]:  # Any: JSON
+def _from_next_daemon(
+    daemon: DaemonClient, begun: Mapping[str, Any] | None, gone: UnavailableError
+) -> Mapping[str, Any]:  # Any: JSON
     """The receipt of a switch whose daemon went away: the next one finishes it.
 
     Raises:
-        UnavailableError: there is no next one, or it knows nothing of the switch.
+        UnavailableError: `gone`; there is no next one, or it knows nothing of the switch.
     """
     while begun is not None and answers_soon(SUCCESSOR_S):
         try:
@@ -106,4 +110,4 @@ def _from_next_daemon(daemon: DaemonClient, begun: Mapping[str, Any] | None) -> 
         if "ok" in latest:
             return dict(latest)
         time.sleep(POLL_S)
-    raise UnavailableError("cannot tell how the switch ended: the daemon is gone", hint="see `infer-dev status`")
+    raise gone

@@ -360,13 +360,9 @@ async def take_up(rig: Rig, free_port: PORT, *, running: str | None) -> None:
 @pytest.mark.parametrize(
     ("phase", "running", "runs_then"),
     [
-        (Phase.DRAIN, "a", "a"),
-        (Phase.STOP, None, "a"),
         (Phase.START, None, "a"),
         (Phase.START, "b", "b"),
-        (Phase.PROOF, "b", "b"),
         (Phase.PROOF, None, "a"),
-        (Phase.ROLLBACK, "b", "a"),
         (Phase.ROLLBACK, "a", "a"),
     ],
 )
