@@ -59,6 +59,8 @@ def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) ->
         if begun is None:
             raise
         gone = err
+    finally:
+        shown.close()
     return _from_next_daemon(daemon, begun, gone)
 
 
@@ -67,7 +69,7 @@ class Phases:
 
     def __init__(self, *, live: bool) -> None:
         self._live = live
-        self._is_titled = False
+        self._is_titled = self._is_open = False
 
     def begin(self, data: Mapping[str, Any]) -> None:  # Any: JSON
         """A phase begins."""
@@ -75,12 +77,19 @@ class Phases:
             self._is_titled = True
             print(f"{data['from']} -> {data['to']}", file=sys.stderr)
         if self._live:
+            self._is_open = True
             print(f"  {data['phase']} …", end="", file=sys.stderr, flush=True)
 
     def end(self, data: Mapping[str, Any]) -> None:  # Any: JSON
         """It is over."""
+        self._is_open = False
         start = "\r" if self._live else ""
         print(f"{start}  {data['phase']:<9} {duration(data['seconds'])}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing more comes; what does goes to a line of its own."""
+        if self._is_open:
+            print(file=sys.stderr)
 
 
 def told(receipt: Mapping[str, Any]) -> str:

@@ -129,12 +129,12 @@ class Course:
             restore=tuple(one.spec.name for one in going if one.wanted),
             was_resting=is_at_rest(seat),
         )
-        self._look(seat, going)
+        await self._look(seat, going)
         await examine(seat.spec, self._supervisor, self._means.reader)
         if going:
             self._enter(Phase.DRAIN)
             await self._drain(going)
-            self._look(self._target(), going)  # somebody may have taken its port meanwhile
+            await self._look(self._target(), going)  # somebody may have taken its port meanwhile
             self._refuse_if_leaving()
             self.note = replace(self.note, restore=self._wanted(self.note.restore))
             self._enter(Phase.STOP)
@@ -153,9 +153,10 @@ class Course:
         self._enter(Phase.PROOF)
         self._completion = await prove(self._supervisor, seat, self.note.wish.proof_timeout_s)
 
-    def _look(self, seat: Seat, going: list[Seat]) -> None:
+    async def _look(self, seat: Seat, going: list[Seat]) -> None:
         mine = [seat] if seat.has_process else []
-        look(seat.spec, [one.spec.endpoint for one in [*going, *mine]])
+        # In a thread: the folder of models may be on a disk that does not answer.
+        await asyncio.to_thread(look, seat.spec, [one.spec.endpoint for one in [*going, *mine]])
 
     async def _drain(self, going: list[Seat]) -> None:
         """Wait until nobody is served any more, or as long as may be."""

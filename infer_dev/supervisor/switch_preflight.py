@@ -62,7 +62,7 @@ def _cannot_run_beside(target: Spec, other: Spec) -> bool:
 
 
 def look(target: Spec, freed: Collection[Endpoint]) -> None:
-    """Look for what would keep `target` from running. Takes a millisecond.
+    """Look for what would keep `target` from running: it reads of the disk, so call it in a thread.
 
     Args:
         target: what shall be started.

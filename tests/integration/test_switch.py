@@ -13,6 +13,7 @@ from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile
 from infer_dev.config.place import Place
 from infer_dev.errors import InstanceError, NotFoundError, SwitchInProgressError, UnavailableError, UsageError
+from infer_dev.host import gpu
 from infer_dev.host.process import life_id
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.supervisor.switch_receipt import Fault, Note, Phase, Wish, note_to_json
@@ -178,6 +179,37 @@ async def test_old_one_that_does_not_come_back_is_told(tmp_path: Path, free_port
         assert receipt.error is not None
         assert "a does not serve either, it is failed: " in receipt.error
         assert rig.running() == []
+
+
+class Driver:
+    """A GPU driver that gives memory back step by step, for as long as `falls`."""
+
+    def __init__(self) -> None:
+        self.falls, self.used, self.looks = False, 10**12, 0
+
+    def use(self, _: str) -> gpu.Use:
+        self.looks += 1
+        self.used -= 10**9 if self.falls else 0
+        return gpu.Use(used_bytes=self.used, by_pid={})
+
+    def all(self) -> tuple[str, ...]:
+        return ("0",)
+
+
+async def test_new_one_is_not_started_before_the_gpu_is_free(tmp_path: Path, free_port: PORT) -> None:
+    driver = Driver()
+    async with running_rig(tmp_path, gpu_driver=driver) as rig:
+        await rig.up({"a": f"port = {free_port()}", "b": f"port = {free_port()}"})
+        driver.falls = True
+        job = rig.switcher.ask("b")
+        async with asyncio.timeout(DEADLINE_S):
+            while driver.looks < 10:
+                assert "start" not in rig.phases()
+                await asyncio.sleep(0.005)
+            driver.falls = False
+            receipt = await job.result()
+        assert receipt.ok
+        assert [phase for phase, _ in receipt.phases] == FORWARD
 
 
 async def test_second_switch_is_refused_or_waits(tmp_path: Path, free_port: PORT) -> None:
