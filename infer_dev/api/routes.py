@@ -18,17 +18,16 @@ from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.reading import Asked
 from infer_dev.supervisor.supervisor import Supervisor
-from infer_dev.supervisor.switching import Switcher
 
 
 class Routes:
     """The routes over one supervisor."""
 
     def __init__(
-        self, supervisor: Supervisor, switcher: Switcher, *, address: str, keeper: str | None = None
+        self, supervisor: Supervisor, switching: SwitchRoutes, *, address: str, keeper: str | None = None
     ) -> None:
         self._supervisor = supervisor
-        self._switcher = switcher
+        self._switching = switching
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
@@ -48,7 +47,7 @@ class Routes:
         router.add("POST", "/instances/{name}/start", self.start)
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
-        SwitchRoutes(self._switcher).add_to(router)
+        self._switching.add_to(router)
         return router
 
     async def healthz(self, _: Request) -> Response:
@@ -183,7 +182,7 @@ class Routes:
             "uptime_s": round(time.monotonic() - self._started, 3),
             "config": ",".join(self._supervisor.sources) or None,
             "api": self._address,
-            "switch": self._switcher.status(),
+            "switch": self._switching.status(),
         }
 
 

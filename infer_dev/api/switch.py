@@ -1,15 +1,25 @@
-"""`POST /switch`: asks the switcher, answers with the receipt, or streams how it comes about."""
+"""`POST /switch`: asks the switcher, answers with the receipt, or streams how it comes about.
+
+The switcher is imported once somebody asks, or a daemon before has left something: most daemons never switch, and all
+shall start fast (7 ms of CPU).
+"""
 
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.errors import InferDevError, SwitchFailedError, UsageError
-from infer_dev.supervisor.switch_receipt import Receipt
-from infer_dev.supervisor.switching import Job, Step, Switcher
 
+if TYPE_CHECKING:  # see above
+    from infer_dev.supervisor.switch_receipt import Receipt
+    from infer_dev.supervisor.switching import Job, Step, Switcher
+
+SWITCHING = "infer_dev.supervisor.switching"
 KEEPALIVE_S = 15.0
 MAX_SECONDS = 10 * 365 * 86400.0  # more than a timer can take is no limit
 KEYS = ("model", "wait", "drain_timeout_s", "proof_timeout_s")
@@ -18,8 +28,29 @@ KEYS = ("model", "wait", "drain_timeout_s", "proof_timeout_s")
 class SwitchRoutes:
     """The routes over one switcher."""
 
-    def __init__(self, switcher: Switcher) -> None:
-        self._switcher = switcher
+    def __init__(self, make: "Callable[[], Switcher]", *, note: str) -> None:
+        """`make` is called when it is first needed: now, if there is a file `note`, left by a daemon before."""
+        self._make = make
+        self._switcher = make() if os.path.exists(note) else None
+        self._made = asyncio.Event()
+
+    async def run(self) -> None:
+        """Do what is asked for, until cancelled or the daemon leaves."""
+        while self._switcher is None:
+            await self._made.wait()
+        await self._switcher.run()
+
+    def status(self) -> Mapping[str, Any] | None:  # Any: JSON
+        """The switch under way, else the latest receipt, else None."""
+        return self._switcher.status() if self._switcher else None
+
+    async def _ready(self) -> "Switcher":
+        if self._switcher is None:
+            await asyncio.to_thread(import_module, SWITCHING)
+        if self._switcher is None:  # nobody else has asked meanwhile
+            self._switcher = self._make()
+            self._made.set()
+        return self._switcher
 
     def add_to(self, router: Router) -> None:
         """Register them."""
@@ -31,13 +62,14 @@ class SwitchRoutes:
         Body: `{"model": NAME or alias, "wait": bool, "drain_timeout_s": seconds, "proof_timeout_s": seconds}`, the
         last three optional. Answers 422, the receipt in the problem document, if the switch failed.
         """
-        job = _asked(self._switcher, request)
+        wish = _wish(request)
+        job = (await self._ready()).ask(**wish)
         if request.query.get("stream", "0") not in ("", "0"):
             return Response(stream(job), content_type="text/event-stream")
         return answer(await job.result())
 
 
-def answer(receipt: Receipt) -> Response:
+def answer(receipt: "Receipt") -> Response:
     """A receipt as an answer; one of a switch that failed is a problem document as well."""
     if receipt.ok:
         return json_response(receipt.to_json())
@@ -47,7 +79,7 @@ def answer(receipt: Receipt) -> Response:
     return Response(body, SwitchFailedError.http_status, "application/problem+json")
 
 
-async def stream(job: Job, *, keepalive_s: float = KEEPALIVE_S) -> AsyncIterator[bytes]:
+async def stream(job: "Job", *, keepalive_s: float = KEEPALIVE_S) -> AsyncIterator[bytes]:
     """The steps of a switch as server-sent events: begin, phase, …, receipt; or an error, where there is none."""
     steps = job.follow()
     pending: asyncio.Future[Step] | None = None
@@ -76,8 +108,11 @@ def _event(name: str, data: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-def _asked(switcher: Switcher, request: Request) -> Job:
-    """What a request asks for. The words of the first two errors are those of the API that came before this one."""
+def _wish(request: Request) -> dict[str, Any]:  # Any: keyword arguments of several types
+    """What a request asks for, as `Switcher.ask` takes it.
+
+    The words of the first two errors are those of the API that came before this one.
+    """
     try:
         body = json.loads(request.body) if request.body.strip() else {}
     except (ValueError, RecursionError) as err:
@@ -90,7 +125,7 @@ def _asked(switcher: Switcher, request: Request) -> Job:
     if not isinstance(wait, bool | None):
         raise UsageError("cannot read the request: wait: expected true or false")
     drain_s, proof_s = (_seconds(body, key) for key in KEYS[2:])
-    return switcher.ask(body["model"], wait=bool(wait), drain_timeout_s=drain_s, proof_timeout_s=proof_s)
+    return {"word": body["model"], "wait": bool(wait), "drain_timeout_s": drain_s, "proof_timeout_s": proof_s}
 
 
 def _seconds(body: dict[str, object], key: str) -> float | None:

@@ -127,7 +127,7 @@ class Course:
             self.note,
             leaving=tuple(one.spec.name for one in going),
             restore=tuple(one.spec.name for one in going if one.wanted),
-            was_resting=is_at_rest(seat),
+            was_resting=is_at_rest(seat) or not seat.wanted,
         )
         await self._look(seat, going)
         await examine(seat.spec, self._supervisor, self._means.reader)
@@ -190,11 +190,11 @@ class Course:
             await self._supervisor.start([name])
 
     async def _back(self, fault: Fault) -> Receipt:
-        """Stop the new one, if it did not run before, and start those again that ran."""
+        """Start those again that ran; the new one is stopped before, unless it was on its way all by itself."""
         self.note = replace(self.note, fault=fault)
         self._enter(Phase.ROLLBACK)
         log.warning("switch to %s failed in phase %s: %s", self.note.wish.target, fault.phase, fault.detail)
-        if self.note.was_resting:
+        if self.note.was_resting or self.note.restore:
             await self._stop_target()
         details = {name: await self._start_again(name) for name in self.note.restore}
         for name, detail in details.items():

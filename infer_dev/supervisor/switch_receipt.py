@@ -106,7 +106,7 @@ class Note:
         began, phase_began: the clock's seconds.
         leaving: names of those that run and have to leave.
         restore: those of them that shall run again if it fails.
-        was_resting: the new one did not run, nor was about to, when it began.
+        was_resting: the new one did not run, nor was it about to, when it began.
         phases: those that are over, with their seconds.
         log_start: byte offset in the new one's log at which it began to write.
         fault: why it failed.
