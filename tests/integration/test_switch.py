@@ -65,6 +65,20 @@ async def test_switch_there_and_back_cuts_none_of_twenty_streams(
         assert rig.phases() == [*FORWARD, "done"] * 2
 
 
+@pytest.mark.real
+async def test_server_that_only_embeds_is_proven_by_an_embedding(
+    parts: Parts, tmp_path: Path, free_port: PORT
+) -> None:
+    real = f'model = "{parts.model}"\nport = {free_port()}'
+    async with running_rig(tmp_path) as rig:
+        await rig.up({"a": real, "b": f'{real}\nextra_args = ["--embeddings"]'}, server=parts.server)
+        receipt = await rig.switch("b")
+        assert (receipt.ok, receipt.completion, rig.running()) == (True, None, ["b"])
+        assert (
+            "stop processing" in (tmp_path / "llama-server-b.log").read_text()
+        )  # of a completion it would have died
+
+
 async def ask(port: int, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
