@@ -99,6 +99,21 @@ class TimedOutError(InferDevError):
     http_status = 504
 
 
+class SwitchFailedError(InferDevError):
+    """A switch to another instance did not come to its end."""
+
+    code = "switch-failed"
+    http_status = 422
+
+
+class SwitchInProgressError(InferDevError):
+    """Another switch is under way."""
+
+    exit_status = EXIT_TEMPFAIL
+    code = "switch-in-progress"
+    http_status = 409
+
+
 _BY_CODE: dict[str, type[InferDevError]] = {
     kind.code: kind
     for kind in (
@@ -110,6 +125,8 @@ _BY_CODE: dict[str, type[InferDevError]] = {
         BundleError,
         UnavailableError,
         TimedOutError,
+        SwitchFailedError,
+        SwitchInProgressError,
     )
 }
 

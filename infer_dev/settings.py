@@ -59,6 +59,7 @@ DAEMON_LOG_NAME = "daemon.log"
 INSTANCES_NAME = "instances"
 SOURCES_NAME = "sources.json"
 HISTORY_NAME = "history.jsonl"
+SWITCH_NAME = "switch.json"
 BOOT_ERROR_NAME = "boot-error"
 # What boot and the daemon say while somebody works at the terminal that is their stderr.
 BOOT_LOG_NAME = "boot.log"

@@ -76,6 +76,21 @@ class DaemonClient:
                 if data:
                     yield json.loads(b"\n".join(data))
 
+    def post_stream(
+        self, target: str, body: Mapping[str, object], *, timeout_s: float | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:  # Any: JSON
+        """The events, name and data, with which a POST is answered as they come."""
+        status, pieces = self._request("POST", target, body, timeout_s)
+        if status != OK_STATUS:
+            raise _problem(b"".join(pieces))
+        buffer = b""
+        for piece in pieces:
+            *blocks, buffer = (buffer + piece).split(b"\n\n")
+            for block in blocks:
+                fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
+                if b"data" in fields:
+                    yield fields.get(b"event", b"message").decode(), json.loads(fields[b"data"])
+
     def _connect(self, timeout_s: float | None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout_s)

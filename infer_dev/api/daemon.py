@@ -16,6 +16,7 @@ from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.listen import TcpListener
 from infer_dev.api.routes import Routes
 from infer_dev.api.server import HttpServer
+from infer_dev.api.switch import SwitchRoutes
 from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
@@ -26,7 +27,7 @@ from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
 from infer_dev.plan.model import Endpoint, Plan
-from infer_dev.settings import HISTORY_NAME, socket_path
+from infer_dev.settings import HISTORY_NAME, SWITCH_NAME, socket_path
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
 from infer_dev.supervisor.log_keeper import keep
@@ -35,8 +36,9 @@ from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import OrphanStatuses, Surroundings
 
-if TYPE_CHECKING:  # not imported before a file is read
+if TYPE_CHECKING:  # not imported before a file is read, or a switch asked for
     from infer_dev.config.load import ConfigFile
+    from infer_dev.supervisor.switching import Switcher
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +114,9 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         gpu_driver=gpu.driver(),
     )
     supervisor = Supervisor(around, _judge)
+    switching = SwitchRoutes(lambda: _switcher(supervisor, around), note=os.path.join(runtime, SWITCH_NAME))
     path = socket_path(runtime)
-    router = Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper).router()
+    router = Routes(supervisor, switching, address=f"unix:{path}", keeper=pulse.keeper).router()
     http, tcp = HttpServer(router), TcpListener(router, lambda: supervisor.api_address)
     supervisor.door = tcp
     control = ControlSocket(path, http.serve_connection)
@@ -132,7 +135,9 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
             logs = keep(supervisor.log_duties, around.clock)
-            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs, tcp.follow())]
+            others = [
+                tasks.create_task(other) for other in (_warm_up(), beating, logs, tcp.follow(), switching.run())
+            ]
             await running
             for task in others:
                 task.cancel()
@@ -148,6 +153,12 @@ def _judge(file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mappin
     from infer_dev.check.judge import judge  # noqa: PLC0415 - not needed to start
 
     return judge(file, plan, names, running)
+
+
+def _switcher(supervisor: Supervisor, around: Surroundings) -> "Switcher":
+    from infer_dev.supervisor.switching import Switcher  # noqa: PLC0415 - see api/switch.py
+
+    return Switcher(supervisor, around, _judge)
 
 
 async def _beat(

@@ -11,6 +11,7 @@ from infer_dev.api import events
 from infer_dev.api.catalog import Catalog, wrapper_keys
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.api.openapi import OpenApi
+from infer_dev.api.switch import SwitchRoutes
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -26,8 +27,11 @@ MOST_DIGITS = 15  # of an event's id, of a number of lines; CPython refuses some
 class Routes:
     """The routes over one supervisor."""
 
-    def __init__(self, supervisor: Supervisor, *, address: str, keeper: str | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, switching: SwitchRoutes, *, address: str, keeper: str | None = None
+    ) -> None:
         self._supervisor = supervisor
+        self._switching = switching
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
@@ -48,6 +52,7 @@ class Routes:
         router.add("POST", "/instances/{name}/start", self.start)
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
+        self._switching.add_to(router)
         router.add("GET", "/openapi.json", OpenApi(router.routes).answer)
         return router
 
@@ -188,6 +193,7 @@ class Routes:
             "config": ",".join(self._supervisor.sources) or None,
             "api": [self._address, *self._supervisor.door.urls],
             "api_note": self._supervisor.door.note,
+            "switch": self._switching.status(),
         }
 
 

@@ -42,6 +42,9 @@ COMMANDS: dict[str, Command] = {
     "start": Command("start instances", "control:start", 1, ANY_NUMBER),
     "stop": Command("stop instances", "control:stop", 1, ANY_NUMBER),
     "restart": Command("restart instances", "control:restart", 1, ANY_NUMBER),
+    "switch": Command(
+        "make an instance the one that runs in its group, and prove that it serves", "switch:switch", 1, 1
+    ),
     "logs": Command("show an instance's log", "logs:logs", 1, 1),
     "events": Command("show what happened to the instances", "logs:events"),
     "config": Command("show a file as understood, its command lines, its schema; write one", "config:show", None),

@@ -135,6 +135,21 @@ def restart(names: tuple[str, ...], *, no_wait: bool, timeout_s: float | None) -
     return run_command("restart", *names, wait=not no_wait, timeout_s=timeout_s)
 
 
+@cli.command(help=COMMANDS["switch"].help)
+@_name
+@click.option("--wait", is_flag=True, help="wait until a switch that is under way is over")
+@click.option(
+    "--drain-timeout",
+    "drain_timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="let requests to the old one finish for as long as this, instead of its control.drain_timeout_s",
+)
+@_json
+def switch(name: str, *, wait: bool, drain_timeout_s: float | None, as_json: bool) -> int:
+    return run_command("switch", name, wait=wait, drain_timeout_s=drain_timeout_s, as_json=as_json)
+
+
 @cli.command(help=COMMANDS["logs"].help)
 @_name
 @click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")

@@ -69,7 +69,9 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants it not to run."""
+    """Somebody wants it not to run. `at_once`: requests under way are not waited for, whatever its policy says."""
+
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
         case State.STARTING | State.READY | State.DEGRADED, Kill():
             step = _term(life, policy, now, wanted=False)
             return Step(replace(step.life, killed=True, due=now + KILL_RETRY_S), (*step.effects, Effect.KILL))
-        case State.READY, Stop() | Restart() if policy.drain_timeout_s > 0:
+        case State.READY, Stop(at_once=False) | Restart() if policy.drain_timeout_s > 0:
             due, wanted = now + policy.drain_timeout_s, isinstance(event, Restart)
             draining = replace(life, state=State.STOPPING, wanted=wanted, draining=True, due=due)
             return Step(draining, (Effect.DRAIN,))
@@ -276,6 +278,8 @@ def transition(life: Life, event: Event, policy: Policy, now: float) -> Step:  #
             return _ended(life, event, policy, now)
         case State.STOPPING, Exited():
             return _stopped(life, event, policy, now)
+        case State.STOPPING, Stop(at_once=True) if life.draining:
+            return _term(life, policy, now, wanted=False)
         case State.STOPPING, Stop():
             return Step(replace(life, wanted=False, verdict=None, end=None))
         case State.STOPPING, Start() | Restart():

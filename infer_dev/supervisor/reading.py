@@ -66,6 +66,11 @@ class Reader:
         """Without `judge` nothing is checked."""
         self._environ, self._judge = environ, judge
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether anything is checked."""
+        return self._judge is not None
+
     def read(self, source: Source) -> Reading:
         """What a file says.
 

@@ -17,6 +17,7 @@ from infer_dev.supervisor.door import Door
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
+from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
 from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
 from infer_dev.supervisor.status import Status
@@ -45,7 +46,7 @@ class Supervisor:
         self._started = asyncio.Event()
         self._left = asyncio.Event()
         self._handing_over = False
-        around.gate.watch(lambda: [one.seat for one in self._instances.values()])
+        around.gate.watch(self.seats)
 
     async def run(self) -> None:
         """Go on with what the daemon before left; run until `leave` or `hand_over` is called.
@@ -219,8 +220,7 @@ class Supervisor:
         if path not in self.sources:
             up = ", ".join(self.sources) or "none"
             raise NotFoundError(
-                f"cannot use {path}: that file is not up",
-                hint=f"start it with `infer-dev up`; files that are up: {up}",
+                f"cannot use {path}: that file is not up", hint=f"`infer-dev up` starts it; up are: {up}"
             )
 
     async def down(self, path: str) -> tuple[str, ...]:
@@ -243,22 +243,24 @@ class Supervisor:
         """Start instances by hand, whatever `enabled` and `autostart` say."""
         await self._begin(names, Start())
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop instances and wait until they are at rest.
+    async def stop(self, names: Sequence[str], *, at_once: bool = False) -> None:
+        """Stop instances and wait until they are at rest; with `at_once` their requests are not waited for.
 
         Raises:
             InstanceError: somebody started one again before it was at rest.
             TimedOutError: one does not end, though it was killed.
         """
-        if again := await self._end(self._named(names)):
+        if again := await self._end(self._named(names), Stop(at_once)):
             told = ", ".join(again)
-            raise InstanceError(
-                f"cannot stop {told}: started again meanwhile", hint="stop it again, if it shall not run"
-            )
+            raise InstanceError(f"cannot stop {told}: started again meanwhile", hint="stop it once more")
 
     async def restart(self, names: Sequence[str]) -> None:
         """Give instances a new process each."""
         await self._begin(names, Restart())
+
+    def seats(self) -> list[Seat]:
+        """The instances as those see them who decide about others."""
+        return [instance.seat for instance in self._instances.values()]
 
     def log_duties(self) -> list[LogDuty]:
         """The logs to keep within their bounds."""
@@ -291,8 +293,7 @@ class Supervisor:
         async with self._changing():
             for instance in self._named(names):
                 spec = instance.spec
-                seats = [one.seat for one in self._instances.values()]
-                if spec.group is not None and (other := busy_members(spec.group, seats) - {spec.name}):
+                if spec.group is not None and (other := busy_members(spec.group, self.seats()) - {spec.name}):
                     busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
                     raise InstanceError(
                         f"cannot {verb} {spec.name}: {busy} of the same group {spec.group!r} runs",
@@ -367,14 +368,14 @@ class Supervisor:
         self._instances[instance.spec.name] = instance
         self._tasks.create_task(instance.run())
 
-    async def _end(self, instances: Iterable[Instance]) -> tuple[str, ...]:
+    async def _end(self, instances: Iterable[Instance], stop: Stop | None = None) -> tuple[str, ...]:
         """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
 
         Raises:
             TimedOutError: one does not end, though it was killed.
         """
         ending = list(instances)
-        await asyncio.gather(*(instance.tell(Stop()) for instance in ending))
+        await asyncio.gather(*(instance.tell(stop or Stop()) for instance in ending))
         policies = [instance.spec.policy for instance in ending]
         longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
         try:

@@ -48,7 +48,7 @@ POLICIES = tuple(
 )
 ENDS = tuple(Exited(Failure(cause=cause), clean=clean) for cause, clean in product(CAUSES, (True, False)))
 EVENTS: tuple[Event, ...] = (
-    *(Start(), Cleared(), Stop(), Drained(), Restart(), Kill(), Due(), BecameReady()),
+    *(Start(), Cleared(), Stop(), Stop(at_once=True), Drained(), Restart(), Kill(), Due(), BecameReady()),
     *(ProbeFailed(""), ProbePassed(), Impostor("")),
     *(SpawnFailed(Failure(cause=cause), retry=retry) for cause, retry in product(CAUSES, (True, False))),
     *ENDS,

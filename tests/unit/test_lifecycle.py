@@ -337,6 +337,16 @@ def test_kill_ends_a_drain() -> None:
     assert (step.life.draining, step.life.killed, step.effects) == (False, True, (Effect.KILL,))
 
 
+def test_stop_at_once_waits_for_no_request() -> None:
+    policy = replace(POLICY, drain_timeout_s=20)
+    at_once = transition(life(S.READY), Stop(at_once=True), policy, NOW)
+    draining = transition(life(S.READY), Restart(), policy, NOW).life
+    cut_short = transition(draining, Stop(at_once=True), policy, NOW)
+    for step in (at_once, cut_short):
+        assert (step.life.state, step.life.wanted, step.life.draining) == (S.STOPPING, False, False)
+        assert (step.life.due, step.effects) == (NOW + policy.stop_timeout_s, (Effect.TERM,))
+
+
 def test_leftovers_of_a_crash_are_ended_before_the_restart() -> None:
     stopping = transition(life(S.READY), EVENTS["orphaned"], POLICY, NOW).life
     assert (stopping.state, stopping.wanted) == (S.STOPPING, True)

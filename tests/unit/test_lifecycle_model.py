@@ -100,7 +100,11 @@ class InstanceMachine(RuleBasedStateMachine):
         else:
             self.now += seconds
 
-    @rule(event=st.sampled_from([Start(), Stop(), Restart(), Kill(), Refused(Failure(cause=Cause.BAD_ARGUMENT))]))
+    @rule(
+        event=st.sampled_from(
+            [Start(), Stop(), Stop(at_once=True), Restart(), Kill(), Refused(Failure(cause=Cause.BAD_ARGUMENT))]
+        )
+    )
     def somebody_asks(self, event: Event) -> None:
         self.happens(event)
 

@@ -58,7 +58,7 @@ class Canary:
         """Send one and judge the answer. One that is late has failed only if nobody else was being served."""
         body = self._question.encoded(slot)
         reply = await outside.ask(self._question.path, body=body, timeout_s=TIMEOUT_S)
-        verdict = _judge(reply)
+        verdict = judge(reply)
         self.is_off = verdict is Verdict.NOT_OFFERED
         if verdict in (Verdict.ILL, Verdict.LATE):
             self._told = f"{self._what} failed: {reply.error or f'HTTP {reply.status}'}"
@@ -68,7 +68,8 @@ class Canary:
         return verdict
 
 
-def _judge(reply: Reply) -> Verdict:
+def judge(reply: Reply) -> Verdict:
+    """What the answer to a piece of real work tells of the server."""
     if reply.is_late:
         return Verdict.LATE
     if reply.status == HTTP_OK:

@@ -1,0 +1,122 @@
+"""`infer-dev switch`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from infer_dev.cli.launch import answers_soon, client
+from infer_dev.cli.text import duration, is_terminal, sanitized
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, UnavailableError, from_problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from infer_dev.api.client import DaemonClient
+
+SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one
+POLL_S = 0.2
+
+
+def switch(name: str, *, wait: bool = False, drain_timeout_s: float | None = None, as_json: bool = False) -> int:
+    """Switch to an instance; its phases on stderr as they pass, the receipt on stdout."""
+    body = {"model": name, "wait": wait, "drain_timeout_s": drain_timeout_s}
+    receipt = _receipt(client(), body, Phases(live=is_terminal(sys.stderr)))
+    if as_json:
+        print(json.dumps(receipt, ensure_ascii=False, indent=2))
+        return EXIT_OK if receipt["ok"] else EXIT_FAILED
+    if receipt["ok"]:
+        print(sanitized(told(receipt), terminal=True))
+        return EXIT_OK
+    print(sanitized(f"infer-dev: {receipt['error']}", terminal=True), file=sys.stderr)
+    for line in receipt["log_tail"]:
+        print(f"    {sanitized(line, terminal=True)}", file=sys.stderr)
+    if receipt["hint"]:
+        print(f"  hint: {sanitized(receipt['hint'], terminal=True)}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) -> Mapping[str, Any]:  # Any: JSON
+    """Ask for the switch and follow it to its receipt; if its daemon goes away, to that of the next one."""
+    begun: Mapping[str, Any] | None = None
+    gone = UnavailableError("cannot tell how the switch ended: the daemon is gone", hint="see `infer-dev status`")
+    try:
+        for event, data in daemon.post_stream("/switch?stream=1", body):
+            match event:
+                case "begin":
+                    shown.begin(data)
+                    begun = data
+                case "phase":
+                    shown.end(data)
+                case "receipt":
+                    return data
+                case "error":
+                    raise from_problem(data)
+    except UnavailableError as err:
+        if begun is None:
+            raise
+        gone = err
+    finally:
+        shown.close()
+    return _from_next_daemon(daemon, begun, gone)
+
+
+class Phases:
+    """Shows the phases: a line each once it is over; `live`: the one under way as well."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._is_titled = self._is_open = False
+
+    def begin(self, data: Mapping[str, Any]) -> None:  # Any: JSON
+        """A phase begins."""
+        if not self._is_titled and data["from"] is not None:
+            self._is_titled = True
+            print(f"{data['from']} -> {data['to']}", file=sys.stderr)
+        if self._live:
+            self._is_open = True
+            print(f"  {data['phase']} …", end="", file=sys.stderr, flush=True)
+
+    def end(self, data: Mapping[str, Any]) -> None:  # Any: JSON
+        """It is over."""
+        self._is_open = False
+        start = "\r" if self._live else ""
+        print(f"{start}  {data['phase']:<9} {duration(data['seconds'])}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing more comes; what does goes to a line of its own."""
+        if self._is_open:
+            print(file=sys.stderr)
+
+
+def told(receipt: Mapping[str, Any]) -> str:
+    """The receipt of a switch that succeeded, as one line. Any: JSON."""
+    if not receipt["changed"]:
+        return f"{receipt['to']} runs already: nothing to do"
+    instead = f" instead of {receipt['from']}" if receipt["from"] else ""
+    said = f", it says {receipt['completion']!r}" if receipt["completion"] else ""
+    return f"{receipt['to']} serves{instead} after {duration(receipt['seconds'])}{said}"
+
+
+def _from_next_daemon(
+    daemon: DaemonClient, begun: Mapping[str, Any] | None, gone: UnavailableError
+) -> Mapping[str, Any]:  # Any: JSON
+    """The receipt of a switch whose daemon went away: the next one finishes it.
+
+    Raises:
+        UnavailableError: `gone`; there is no next one, or it knows nothing of the switch.
+    """
+    while begun is not None and answers_soon(SUCCESSOR_S):
+        try:
+            latest = daemon.get("/status")["daemon"]["switch"]
+        except UnavailableError:
+            continue
+        if latest is None or latest["id"] != begun["id"]:
+            break
+        if "ok" in latest:
+            return dict(latest)
+        time.sleep(POLL_S)
+    raise gone
