@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "config": Command(
         "show a file as understood, its command lines, its schema; write a new one", "config:show", None
     ),
+    "gpus": Command("show the GPUs, what is free on them and what runs there", "gpus:gpus"),
     "bundle": Command("install llama.cpp from an archive, list, roll back, remove, make one", "bundle:show", None),
     "boot": Command("run a command with the daemon beside it: a container's entrypoint", "boot:boot", 0, ANY_NUMBER),
     "completion": Command("print the completion script of bash, zsh or fish", "completion:completion", None),

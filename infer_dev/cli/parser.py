@@ -181,6 +181,12 @@ def config_new(models: tuple[str, ...], *, output: str | None) -> int:
     return new(models, output=output)
 
 
+@cli.command(help=COMMANDS["gpus"].help)
+@_json
+def gpus(*, as_json: bool) -> int:
+    return run_command("gpus", as_json=as_json)
+
+
 @cli.group(help=COMMANDS["bundle"].help)
 def bundle() -> None: ...
 

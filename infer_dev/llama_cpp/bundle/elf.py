@@ -17,12 +17,13 @@ _HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _DYNAMIC = struct.Struct("<qQ")
 _LOAD, _DYNAMIC_SEGMENT = 1, 2
-_NULL, _NEEDED, _STRINGS, _STRINGS_SIZE = 0, 1, 5, 10
+_NULL, _NEEDED, _STRINGS, _STRINGS_SIZE, _RPATH, _RUNPATH = 0, 1, 5, 10, 15, 29
 # No library of any use has more; a broken file must not cost memory.
 _MOST_SEGMENTS = 256
 _MOST_BYTES = 1 << 20
 _MOST_NEEDED = 1024
 _MOST_NAME_BYTES = 256
+_MOST_PATH_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,12 @@ class Elf:
     Attributes:
         machine: as `uname -m` names it, or the number of an unknown one.
         needed: the names of the libraries it is linked with (DT_NEEDED), in the file's order.
+        search: the folders where it has them looked for (DT_RUNPATH, DT_RPATH), `$ORIGIN` as written.
     """
 
     machine: str
     needed: tuple[str, ...]
+    search: tuple[str, ...] = ()
 
 
 def read_elf(path: str) -> Elf | None:
@@ -59,15 +62,21 @@ def _read(file: BinaryIO) -> Elf | None:
         kind, _, start, address, _, length, _, _ = _SEGMENT.unpack(raw)
         segments.append((kind, start, address, length))
     needed: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
     for kind, start, _, length in segments:
         if kind == _DYNAMIC_SEGMENT:
-            needed = _needed(file, segments, _at(file, start, length))
+            needed, search = _linked(file, segments, _at(file, start, length))
             break
-    return Elf(machine=MACHINES.get(machine, f"machine {machine}"), needed=needed)
+    return Elf(machine=MACHINES.get(machine, f"machine {machine}"), needed=needed, search=search)
 
 
-def _needed(file: BinaryIO, segments: list[tuple[int, int, int, int]], table: bytes) -> tuple[str, ...]:
-    offsets, strings, size = [], 0, 0
+def _linked(
+    file: BinaryIO, segments: list[tuple[int, int, int, int]], table: bytes
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The libraries, and the folders where they are looked for."""
+    offsets: list[int] = []
+    paths: list[int] = []
+    strings = size = 0
     for tag, value in _DYNAMIC.iter_unpack(table[: len(table) // _DYNAMIC.size * _DYNAMIC.size]):
         if tag == _NULL:
             break
@@ -75,6 +84,8 @@ def _needed(file: BinaryIO, segments: list[tuple[int, int, int, int]], table: by
             offsets.append(value)
             if len(offsets) > _MOST_NEEDED:
                 raise ValueError(tag)
+        elif tag in (_RPATH, _RUNPATH):
+            paths = [*paths[-1:], value]  # there is one of each at most
         elif tag == _STRINGS:
             strings = value
         elif tag == _STRINGS_SIZE:
@@ -83,12 +94,14 @@ def _needed(file: BinaryIO, segments: list[tuple[int, int, int, int]], table: by
     for kind, start, address, length in segments:
         if kind == _LOAD and address <= strings < address + length:
             table_at = start + strings - address
-            return tuple(_name(file, table_at + at) for at in offsets if at < size)
-    return ()
+            needed = tuple(_name(file, table_at + at) for at in offsets if at < size)
+            folders = [_name(file, table_at + at, _MOST_PATH_BYTES) for at in paths if at < size]
+            return needed, tuple(folder for folder in ":".join(folders).split(":") if folder)
+    return (), ()
 
 
-def _name(file: BinaryIO, offset: int) -> str:
-    text = _at(file, offset, _MOST_NAME_BYTES)
+def _name(file: BinaryIO, offset: int, most_bytes: int = _MOST_NAME_BYTES) -> str:
+    text = _at(file, offset, most_bytes)
     return text[: text.index(b"\0")].decode(errors="replace")
 
 

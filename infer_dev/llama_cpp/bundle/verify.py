@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from infer_dev.errors import BundleError
+from infer_dev.llama_cpp.backends import backends_of, cuda_runtime
 from infer_dev.llama_cpp.bundle.driver import Driver, find_driver
 from infer_dev.llama_cpp.bundle.elf import Elf, read_elf
 from infer_dev.settings import SERVER_NAME
@@ -27,8 +28,6 @@ SHOWN_LINES = 5
 # "version: 4230 (0c39f44d)", and since llama.cpp has versions "version: 0.7.0 (build 11669, commit 0c39f44d)".
 _OLD_VERSION = re.compile(r"^version: (?P<build>\d+) \(", re.MULTILINE)
 _VERSION = re.compile(r"^version: (?P<version>\S+)(?: \(build (?P<build>\d+))?", re.MULTILINE)
-_BACKEND = re.compile(r"libggml-([a-z]+)[^/]*\.so")
-_CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d+)")
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+): cannot open shared object file")
 _UNPRINTABLE = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _NOT_FOUND = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
@@ -72,10 +71,8 @@ def verify(folder: str, *, environ: Mapping[str, str] = os.environ, driver: Driv
     missing = _missing_libraries(folder, files, environment) if server else {}
     output = _run_version(folder, files, environment, missing)
     version, build = _parse_version(output)
-    backends = {match[1] for name in os.listdir(folder) if (match := _BACKEND.match(name))} - {"base"}
     needed = {name for file in files.values() for name in file.needed}
-    if any(name.startswith(("libcuda.so", "libcudart.so", "libcublas.so")) for name in needed):
-        backends.add("cuda")
+    backends = backends_of(os.listdir(folder), needed)
     warnings = [
         f"{name} is not found, which {_listed(by)} {'needs' if len(by) == 1 else 'need'}: what needs it will not load"
         for name, by in missing.items()
@@ -217,12 +214,12 @@ def _against_driver(needed: Iterable[str], driver: Driver) -> list[str]:
         return ["a CUDA build, but no NVIDIA driver answers here: it will run on the CPU only"]
     if not driver.gpus:
         return ["a CUDA build, but the driver sees no GPU here: it will run on the CPU only"]
-    runtimes = [int(match[1]) for name in needed if (match := _CUDA_RUNTIME.match(name))]
+    runtime = cuda_runtime(needed)
     # Within a major version any driver runs any build (CUDA Compatibility, minor version compatibility).
-    if runtimes and max(runtimes) > driver.cuda[0]:
+    if runtime is not None and runtime > driver.cuda[0]:
         have = ".".join(map(str, driver.cuda))
         raise _does_not_run(
-            f"it is built for CUDA {max(runtimes)}, the driver here runs up to CUDA {have}",
+            f"it is built for CUDA {runtime}, the driver here runs up to CUDA {have}",
             hint="update the driver, or take a build for its CUDA",
         )
     return []
