@@ -26,6 +26,7 @@ from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import HISTORY_NAME, socket_path
+from infer_dev.supervisor.boot_errors import BootErrors
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
 from infer_dev.supervisor.log_keeper import keep
@@ -151,8 +152,10 @@ async def _beat(
     pulse: Pulse, around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket
 ) -> None:
     """Once a second: say that we live, see that time goes on, and that what others find us by is still there."""
+    errors = BootErrors(around.runtime, around.history)
     while True:
         pulse.beat()
+        errors.look()
         await asyncio.sleep(BEAT_S)
         around.clock()
         around.oom_kills.rose()

@@ -144,15 +144,14 @@ class Routes:
         return json_response({"states": self._states([name]), "last_id": last_id})
 
     async def events(self, request: Request) -> Response:
-        """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?follow=0` ends with the latest."""
+        """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?kind=a,b`; `?follow=0`: what there is."""
         given = request.headers.get("last-event-id") or request.query.get("after", "0")
         if not (given.isascii() and given.isdigit()):
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
-        history = self._supervisor.history
+        history, kinds = self._supervisor.history, events.kinds_of(request.query.get("kind", ""))
         if request.query.get("follow") == "0":
-            body = b"".join(events.to_sse(record) for record in history.since(int(given)))
-            return Response(body, content_type="text/event-stream")
-        return Response(events.stream(history, int(given)), content_type="text/event-stream")
+            return Response(events.latest(history, int(given), kinds), content_type="text/event-stream")
+        return Response(events.stream(history, int(given), kinds), content_type="text/event-stream")
 
     async def logs(self, request: Request) -> Response:
         """An instance's log, rotated parts first; `?tail=N` its last lines, `?follow=1` what comes as well."""
