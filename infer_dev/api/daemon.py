@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infer_dev import __version__
 from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.http import HttpServer
+from infer_dev.api.observe import Observe
 from infer_dev.api.routes import Routes
 from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
@@ -113,7 +114,9 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
     )
     supervisor = Supervisor(around, _judge)
     path = socket_path(runtime)
-    http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper).router())
+    observe = Observe(supervisor, runtime)
+    http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper, observe=observe).router())
+    observe.connections = lambda: http.connections
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -129,6 +129,11 @@ class HttpServer:
         self._open: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve requests until the peer closes, errs, idles too long, or the server closes."""
         task = asyncio.current_task()

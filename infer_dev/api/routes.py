@@ -9,6 +9,7 @@ from dataclasses import asdict
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.observe import Observe
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -22,8 +23,11 @@ from infer_dev.supervisor.supervisor import Supervisor
 class Routes:
     """The routes over one supervisor."""
 
-    def __init__(self, supervisor: Supervisor, *, address: str, keeper: str | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, *, address: str, keeper: str | None = None, observe: Observe | None = None
+    ) -> None:
         self._supervisor = supervisor
+        self._observe = observe or Observe(supervisor, "")
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
@@ -43,6 +47,7 @@ class Routes:
         router.add("POST", "/instances/{name}/start", self.start)
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
+        self._observe.register(router)
         return router
 
     async def healthz(self, _: Request) -> Response:
@@ -50,7 +55,7 @@ class Routes:
         return json_response({"status": "ok", "pid": os.getpid(), "version": __version__})
 
     async def status(self, request: Request) -> Response:
-        """`status --json`; `?name=a,b` for some; `?log_line=1` adds each instance's latest log line."""
+        """`status --json`; `?name=a,b`: of some; `?log_line=1`: their latest log line; `?host=1`: the machine."""
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
         instances = [status.to_json() for status in statuses]
@@ -58,7 +63,8 @@ class Routes:
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)
                 shown["log_line"] = lines[0] if lines else ""
-        return json_response({"daemon": self._daemon(), "instances": instances})
+        machine = await self._observe.host(self._supervisor.status()) if request.query.get("host") == "1" else {}
+        return json_response({"daemon": self._daemon(), "instances": instances, **machine})
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
