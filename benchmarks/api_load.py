@@ -51,6 +51,9 @@ def measure(stage: Stage, runs: int) -> list[Row]:  # noqa: ARG001 - one load of
         load = subprocess.Popen(
             [
                 *(
+                    "nice",  # it stands for clients elsewhere: the processor is the daemon's first
+                    "-n",
+                    "10",
                     sys.executable,
                     "-m",
                     "benchmarks.api_client",

@@ -10,6 +10,7 @@ from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.api.observe import Observe
+from infer_dev.api.turns import Turns
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -27,6 +28,7 @@ class Routes:
         self, supervisor: Supervisor, *, address: str, keeper: str | None = None, observe: Observe | None = None
     ) -> None:
         self._supervisor = supervisor
+        self._turns = Turns()
         self._observe = observe or Observe(supervisor, "")
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
@@ -56,6 +58,7 @@ class Routes:
 
     async def status(self, request: Request) -> Response:
         """`status --json`; `?name=a,b`: of some; `?log_line=1`: their latest log line; `?host=1`: the machine."""
+        await self._turns.take()
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
         instances = [status.to_json() for status in statuses]
