@@ -145,7 +145,8 @@ def transition_line(event: Mapping[str, Any]) -> str:
     if (kind := event.get("kind", "transition")) != "transition":
         return sanitized(_line_of_kind(kind, event), terminal=True)
     if new == "ready":
-        return f"{name} ready after {duration(event['after_s'])}"
+        again = f" again: {sanitized(event['detail'], terminal=True)}," if event.get("detail") else ""
+        return f"{name} ready{again} after {duration(event['after_s'])}"
     why = f": {event['cause']}: {event['detail']}" if event["cause"] else ""
     return f"{name} {new}{sanitized(why, terminal=True)}"
 

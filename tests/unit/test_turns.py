@@ -1,6 +1,7 @@
 """One answer a turn of the loop, so that others are looked at in between."""
 
 import asyncio
+import itertools
 
 from infer_dev.api.turns import Turns
 
@@ -23,7 +24,7 @@ async def test_others_come_between_two_turns() -> None:
         tasks.create_task(other())
     asked = [at for at, one in enumerate(seen) if one != "other"]
     assert [seen[at] for at in asked] == list(range(8)), "in the order of asking"
-    assert all(later - earlier > 1 for earlier, later in zip(asked, asked[1:], strict=False))
+    assert all(later - earlier > 1 for earlier, later in itertools.pairwise(asked))
 
 
 async def test_who_is_gone_takes_no_turn_and_keeps_nobody_from_his() -> None:
