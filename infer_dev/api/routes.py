@@ -3,14 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.api.observe import Observe
-from infer_dev.api.turns import Turns
+from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -28,7 +28,7 @@ class Routes:
         self, supervisor: Supervisor, *, address: str, keeper: str | None = None, observe: Observe | None = None
     ) -> None:
         self._supervisor = supervisor
-        self._turns = Turns()
+        self._statuses = Shared[Response]()
         self._observe = observe or Observe(supervisor, "")
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
@@ -58,7 +58,11 @@ class Routes:
 
     async def status(self, request: Request) -> Response:
         """`status --json`; `?name=a,b`: of some; `?log_line=1`: their latest log line; `?host=1`: the machine."""
-        await self._turns.take()
+        if request.query.get("host") == "1":
+            return self._status(request, await self._observe.host(self._supervisor.status()))
+        return await self._statuses.get(tuple(sorted(request.query.items())), lambda: self._status(request, {}))
+
+    def _status(self, request: Request, machine: Mapping[str, object]) -> Response:
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
         instances = [status.to_json() for status in statuses]
@@ -66,7 +70,6 @@ class Routes:
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)
                 shown["log_line"] = lines[0] if lines else ""
-        machine = await self._observe.host(self._supervisor.status()) if request.query.get("host") == "1" else {}
         return json_response({"daemon": self._daemon(), "instances": instances, **machine})
 
     async def up(self, request: Request) -> Response:

@@ -2,6 +2,10 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -34,3 +38,25 @@ class Turns:
                 loop.call_soon(self._give, loop)
                 return
         self._is_taken = False
+
+
+class Shared(Generic[T]):
+    """An answer that is made once for all who asked the same before it was made, and given out in turns.
+
+    So nobody gets one that is older than his question.
+    """
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._made = 0
+        self._key: Hashable = None
+        self._answer: list[T] = []
+
+    async def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, for this question or another one of the same key."""
+        made_before = self._made
+        await self._turns.take()
+        if self._made == made_before or self._key != key:
+            self._answer = [make()]
+            self._key, self._made = key, self._made + 1
+        return self._answer[0]

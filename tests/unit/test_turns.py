@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 
-from infer_dev.api.turns import Turns
+from infer_dev.api.turns import Shared, Turns
 
 
 async def test_others_come_between_two_turns() -> None:
@@ -51,3 +51,49 @@ async def test_a_turn_is_there_at_once_when_nobody_else_asks() -> None:
     except StopIteration:
         return
     raise AssertionError("it had to wait")
+
+
+async def test_an_answer_is_shared_by_those_who_asked_before_it_was_made() -> None:
+    shared, made = Shared[int](), []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    answers = await asyncio.gather(*(shared.get("a", make) for _ in range(8)))
+    assert answers == [1] + [2] * 7, "the first was made when nobody else had asked yet"
+    assert await shared.get("a", make) == 3
+
+
+async def test_an_answer_is_never_older_than_the_question() -> None:
+    shared, now, wrong = Shared[int](), [0], []
+
+    async def ask() -> None:
+        for _ in range(50):
+            asked_at = now[0]
+            answer = await shared.get("a", lambda: now[0])
+            wrong.extend([answer] if answer < asked_at else [])
+            now[0] += 1
+
+    await asyncio.gather(*(ask() for _ in range(8)))
+    assert wrong == []
+
+
+async def test_another_question_gets_an_answer_of_its_own() -> None:
+    shared = Shared[str]()
+    asked = ["a", "a", "b", "a", "b", "b"]
+    assert await asyncio.gather(*(shared.get(key, lambda key=key: key) for key in asked)) == asked
+
+
+async def test_a_question_that_cannot_be_answered_spoils_no_other() -> None:
+    shared = Shared[int]()
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    answers = await asyncio.gather(
+        shared.get("a", lambda: 1), shared.get("b", fail), shared.get("a", lambda: 2), return_exceptions=True
+    )
+    assert answers[0] == 1
+    assert isinstance(answers[1], ValueError)
+    assert answers[2] == 2
