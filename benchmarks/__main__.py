@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bundle, bundle_again, check, gguf_header, memory, overview, status, up
+from benchmarks import api_load, bundle, bundle_again, check, gguf_header, memory, overview, status, up
 from benchmarks.report import Row, as_json, table
 from benchmarks.stage import BenchmarkError, Stage, stage
 
@@ -21,9 +21,10 @@ BENCHMARKS: dict[str, Callable[[Stage, int], list[Row]]] = {
     "gguf-header": gguf_header.measure,
     "bundle-again": bundle_again.measure,
     "bundle": bundle.measure,
+    "api-load": api_load.measure,
 }
-# Takes more than a minute and 3 GB of disk: only when asked for by name.
-ON_REQUEST = ("bundle",)
+# Take more than a minute, or 3 GB of disk: only when asked for by name.
+ON_REQUEST = ("bundle", "api-load")
 RUNS = 21
 EXIT_OVER = 1
 EXIT_UNAVAILABLE = 69

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infer_dev import __version__
 from infer_dev.api.control_socket import ControlSocket
 from infer_dev.api.listen import TcpListener
+from infer_dev.api.observe import Observe
 from infer_dev.api.routes import Routes
 from infer_dev.api.server import HttpServer
 from infer_dev.api.switch import SwitchRoutes
@@ -28,6 +29,7 @@ from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import HISTORY_NAME, SWITCH_NAME, socket_path
+from infer_dev.supervisor.boot_errors import BootErrors
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
 from infer_dev.supervisor.log_keeper import keep
@@ -116,9 +118,12 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
     supervisor = Supervisor(around, _judge)
     switching = SwitchRoutes(lambda: _switcher(supervisor, around), note=os.path.join(runtime, SWITCH_NAME))
     path = socket_path(runtime)
-    router = Routes(supervisor, switching, address=f"unix:{path}", keeper=pulse.keeper).router()
+    observe = Observe(supervisor, runtime)
+    address = f"unix:{path}"
+    router = Routes(supervisor, switching, address=address, keeper=pulse.keeper, observe=observe).router()
     http, tcp = HttpServer(router), TcpListener(router, lambda: supervisor.api_address)
     supervisor.door = tcp
+    observe.connections = lambda: http.connections
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -165,8 +170,10 @@ async def _beat(
     pulse: Pulse, around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket
 ) -> None:
     """Once a second: say that we live, see that time goes on, and that what others find us by is still there."""
+    errors = BootErrors(around.runtime, around.history)
     while True:
         pulse.beat()
+        errors.look()
         await asyncio.sleep(BEAT_S)
         around.clock()
         around.oom_kills.rose()

@@ -3,20 +3,44 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
-from infer_dev.supervisor.history import History, Record
+from infer_dev.errors import UsageError
+from infer_dev.supervisor.history import History, Kind, Record
 
 KEEPALIVE_S = 15.0
+KEPT_EVENTS = 64
+ALL_KINDS: AbstractSet[str] = frozenset()  # also those that a newer daemon has written
 
 
+def kinds_of(text: str) -> frozenset[str]:
+    """The kinds named in `?kind=a,b`; empty if none is: all of them.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    named = frozenset(kind for kind in text.split(",") if kind)
+    if unknown := sorted(named - set(Kind)):
+        raise UsageError(f"cannot read the request: kind: unknown {unknown[0]!r}", hint=f"known: {', '.join(Kind)}")
+    return named
+
+
+@lru_cache(maxsize=KEPT_EVENTS)  # a hundred readers want the same one
 def to_sse(record: Record) -> bytes:
     """One event of the stream; JSON never holds a raw line break, so one data line does."""
-    data = json.dumps(asdict(record), ensure_ascii=False)
+    data = json.dumps({name: getattr(record, name) for name in record.__slots__}, ensure_ascii=False)
     return f"id: {record.id}\nevent: {record.kind}\ndata: {data}\n\n".encode()
 
 
-async def stream(history: History, after_id: int, *, keepalive_s: float = KEEPALIVE_S) -> AsyncIterator[bytes]:
+def latest(history: History, after_id: int, kinds: AbstractSet[str] = ALL_KINDS) -> bytes:
+    """The records above `after_id` that there are."""
+    return b"".join(to_sse(record) for record in history.since(after_id) if not kinds or record.kind in kinds)
+
+
+async def stream(
+    history: History, after_id: int, kinds: AbstractSet[str] = ALL_KINDS, *, keepalive_s: float = KEEPALIVE_S
+) -> AsyncIterator[bytes]:
     """The records above `after_id` and those to come; a comment in quiet times keeps proxies from hanging up."""
     records = history.follow(after_id)
     pending: asyncio.Future[Record] | None = None
@@ -28,8 +52,9 @@ async def stream(history: History, after_id: int, *, keepalive_s: float = KEEPAL
             if done and isinstance(pending.exception(), StopAsyncIteration):
                 return
             if done:
-                yield to_sse(pending.result())
-                pending = None
+                record, pending = pending.result(), None
+                if not kinds or record.kind in kinds:
+                    yield to_sse(record)
             else:
                 yield b": nothing new\n\n"
     finally:

@@ -3,15 +3,17 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.catalog import Catalog, wrapper_keys
 from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.observe import Observe
 from infer_dev.api.openapi import OpenApi
 from infer_dev.api.switch import SwitchRoutes
+from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
 from infer_dev.host import logfile, logread
@@ -28,10 +30,18 @@ class Routes:
     """The routes over one supervisor."""
 
     def __init__(
-        self, supervisor: Supervisor, switching: SwitchRoutes, *, address: str, keeper: str | None = None
+        self,
+        supervisor: Supervisor,
+        switching: SwitchRoutes,
+        *,
+        address: str,
+        keeper: str | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._switching = switching
+        self._statuses = Shared[Response]()
+        self._observe = observe or Observe(supervisor, "")
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
         self._started = time.monotonic()
@@ -53,6 +63,7 @@ class Routes:
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
         self._switching.add_to(router)
+        self._observe.register(router)
         router.add("GET", "/openapi.json", OpenApi(router.routes).answer)
         return router
 
@@ -61,7 +72,12 @@ class Routes:
         return json_response({"status": "ok", "pid": os.getpid(), "version": __version__})
 
     async def status(self, request: Request) -> Response:
-        """`status --json`; `?name=a,b` for some; `?log_line=1` adds each instance's latest log line."""
+        """`status --json`; `?name=a,b`: of some; `?log_line=1`: their latest log line; `?host=1`: the machine."""
+        if request.query.get("host") == "1":
+            return self._status(request, await self._observe.host(self._supervisor.status()))
+        return await self._statuses.get(tuple(sorted(request.query.items())), lambda: self._status(request, {}))
+
+    def _status(self, request: Request, machine: Mapping[str, object]) -> Response:
         names = [name for name in request.query.get("name", "").split(",") if name]
         statuses = self._supervisor.status(names)
         instances = [status.to_json() for status in statuses]
@@ -69,7 +85,7 @@ class Routes:
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)
                 shown["log_line"] = lines[0] if lines else ""
-        return json_response({"daemon": self._daemon(), **wrapper_keys(statuses), "instances": instances})
+        return json_response({"daemon": self._daemon(), **wrapper_keys(statuses), "instances": instances, **machine})
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
@@ -159,15 +175,14 @@ class Routes:
         return json_response({"states": self._states([name]), "last_id": last_id})
 
     async def events(self, request: Request) -> Response:
-        """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?follow=0` ends with the latest."""
+        """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?kind=a,b`; `?follow=0`: what there is."""
         given = request.headers.get("last-event-id") or request.query.get("after", "0")
         if not _is_count(given):
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
-        history = self._supervisor.history
+        history, kinds = self._supervisor.history, events.kinds_of(request.query.get("kind", ""))
         if request.query.get("follow") == "0":
-            body = b"".join(events.to_sse(record) for record in history.since(int(given)))
-            return Response(body, content_type="text/event-stream")
-        return Response(events.stream(history, int(given)), content_type="text/event-stream")
+            return Response(events.latest(history, int(given), kinds), content_type="text/event-stream")
+        return Response(events.stream(history, int(given), kinds), content_type="text/event-stream")
 
     async def logs(self, request: Request) -> Response:
         """An instance's log, rotated parts first; `?tail=N` its last lines, `?follow=1` what comes as well."""

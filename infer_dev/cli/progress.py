@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one; after `down` none comes
 RETRY_S = 0.05
+PLAIN_WORDS = {"done": "", "told": ""}  # what a reload, or boot's error, comes to without being said
 SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
 
 
@@ -142,12 +143,22 @@ def transition_line(event: Mapping[str, Any]) -> str:
     """One event as a line. Any: JSON."""
     name, new = event["instance"], event["new"]
     if (kind := event.get("kind", "transition")) != "transition":
-        told = ": ".join(part for part in (f"{kind} {name}".rstrip(), new, event["detail"]) if part)
-        return sanitized(told, terminal=True)
+        return sanitized(_line_of_kind(kind, event), terminal=True)
     if new == "ready":
-        return f"{name} ready after {duration(event['after_s'])}"
+        again = f" again: {sanitized(event['detail'], terminal=True)}," if event.get("detail") else ""
+        return f"{name} ready{again} after {duration(event['after_s'])}"
     why = f": {event['cause']}: {event['detail']}" if event["cause"] else ""
     return f"{name} {new}{sanitized(why, terminal=True)}"
+
+
+def _line_of_kind(kind: str, event: Mapping[str, Any]) -> str:
+    """What is told of anything but a transition, in one line. Any: JSON."""
+    subject = " ".join(
+        part for part in (kind, event["instance"], PLAIN_WORDS.get(event["new"], event["new"])) if part
+    )
+    cause = f"{event['cause']}: " if event.get("cause") else ""
+    detail = "; ".join(line.strip() for line in event["detail"].splitlines() if line.strip())
+    return f"{subject}: {cause}{detail}" if cause or detail else subject
 
 
 def failure_report(instances: Collection[Mapping[str, Any]]) -> str:

@@ -61,7 +61,7 @@ class Cgroups:
 
 def delegated(runtime: str) -> Cgroups | None:
     """The groups that this daemon may make, or None."""
-    folder = _own_folder()
+    folder = own_folder()
     if folder is None or not os.access(folder, os.W_OK):
         return None
     for name in DELEGATED_XATTRS:
@@ -71,7 +71,7 @@ def delegated(runtime: str) -> Cgroups | None:
     return None
 
 
-def _own_folder() -> str | None:
+def own_folder() -> str | None:
     """The folder of this process's group in the unified hierarchy."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:

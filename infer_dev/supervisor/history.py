@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 KEPT_RECORDS = 2000
 KEPT_BYTES = 2 * 1024 * 1024
 FILE_MODE = 0o600
+PIECE_RECORDS = 64  # what a reader that is behind holds on to at most
 
 
 class Kind(StrEnum):
@@ -140,7 +141,12 @@ class History:
         self._journal = journal
         self._news = asyncio.Event()
         self._closed = False
+        self._watchers: list[Callable[[Record], None]] = []
         self.last_id = self._records[-1].id if self._records else 0
+
+    def watch(self, see: Callable[[Record], None]) -> None:
+        """Have `see` called with each record to come, in the midst of what led to it: it must be quick."""
+        self._watchers.append(see)
 
     def add(
         self,
@@ -173,6 +179,8 @@ class History:
         self._records.append(record)
         if self._journal:
             self._journal.append(record, self._records)
+        for see in self._watchers:
+            see(record)
         self._wake()
         return record
 
@@ -183,13 +191,18 @@ class History:
 
     def since(self, after_id: int) -> list[Record]:
         """The records kept whose id is above `after_id`."""
-        return [record for record in self._records if record.id > after_id]
+        found = []
+        for record in reversed(self._records):  # from the latest on: a hundred readers ask at each record
+            if record.id <= after_id:
+                break
+            found.append(record)
+        return found[::-1]
 
     async def follow(self, after_id: int) -> AsyncIterator[Record]:
         """The records above `after_id`, those to come included, until the history is closed."""
         while True:
             news = self._news
-            for record in self.since(after_id):
+            for record in self.since(after_id)[:PIECE_RECORDS]:
                 after_id = record.id
                 yield record
             if after_id >= self.last_id:
@@ -211,6 +224,7 @@ def _record_of(line: bytes) -> Record | None:
     try:
         found = json.loads(line)
         record = Record(**{**found, "log_tail": tuple(found["log_tail"])})
+        hash(record)  # nothing in it but plain values
     except (ValueError, TypeError, KeyError):
         return None
     return record if isinstance(record.id, int) else None

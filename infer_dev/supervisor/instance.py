@@ -351,6 +351,9 @@ class Instance:
             failure = new.failure  # a restart without delay: the only place to tell why
         if new.state is State.STOPPING:
             failure = new.end.failure if new.end else new.verdict
+        detail = failure.detail if failure else ""
+        if (old.state, new.state) == (State.DEGRADED, State.READY) and old.failure:
+            detail = f"no longer: {old.failure.detail}"
         self._around.history.add(
             instance=self.spec.name,
             old=old.state,
@@ -358,7 +361,7 @@ class Instance:
             after_s=after_s,
             pid=self._running.process.pid if self._running else None,
             cause=failure.cause if failure else None,
-            detail=failure.detail if failure else "",
+            detail=detail,
             log_tail=failure.log_tail if failure else (),
         )
         why = f": {failure.cause}: {failure.detail}" if failure else ""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
 from infer_dev.check.verdict import Refusal, Verdict
-from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
+from infer_dev.errors import InstanceError, NotFoundError, TimedOutError, UnavailableError
 from infer_dev.plan.api import Address, address, refuse_clashes
 from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Endpoint, Plan, Source, Spec
@@ -20,6 +20,7 @@ from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
 from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
+from infer_dev.supervisor.reloads import recorded, reload_when_wanted
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
@@ -55,7 +56,7 @@ class Supervisor:
         """
         async with asyncio.TaskGroup() as self._tasks:
             self._go_on()
-            reloading = self._tasks.create_task(self._reload_when_wanted())
+            reloading = self._tasks.create_task(reload_when_wanted(self._reload_wanted, self.sources, self.reload))
             self._started.set()
             await self._leaving.wait()
             reloading.cancel()
@@ -168,21 +169,8 @@ class Supervisor:
         """Have every file read again soon; asked many times meanwhile, once more is enough."""
         self._reload_wanted.set()
 
-    async def _reload_when_wanted(self) -> None:
-        """Read every file that is up again. One that cannot be used changes nothing and is told in the log."""
-        while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            for path in list(self.sources):
-                try:
-                    await self.reload([path])
-                except InferDevError as err:
-                    log.error("cannot reload %s: %s", path, err.message)  # noqa: TRY400 - ours, no trace
-                except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
-                    log.exception("the reload of %s failed", path)
-
     async def reload(self, paths: Sequence[str] = (), *, check: bool = True) -> dict[str, UpResult]:
-        """Read files that are up again, by default all, and change only what differs in them.
+        """Read files that are up again, by default all, and change only what differs in them; tell it in the history.
 
         All are read and checked before the first is acted on: one that cannot be used changes nothing.
 
@@ -190,6 +178,9 @@ class Supervisor:
             NotFoundError: no such file is up.
             ConfigError, UnavailableError: a file cannot be used.
         """
+        return await recorded(self.history, paths or list(self.sources), self._reload(paths, check=check))
+
+    async def _reload(self, paths: Sequence[str], *, check: bool) -> dict[str, UpResult]:
         async with self._changing():
             for path in paths:
                 self._refuse_unknown(path)

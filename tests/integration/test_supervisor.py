@@ -423,6 +423,23 @@ async def test_failing_probes_degrade_and_passing_ones_recover(rack: Rack) -> No
     assert (degraded.cause, degraded.detail) == ("wedged", "/health: HTTP 500")
 
 
+async def test_the_records_of_a_degraded_spell_tell_what_it_was(rack: Rack) -> None:
+    faults = rack.folder / "faults"
+    await rack.up(f"""
+        [instance.a.server]
+        port = {rack.port()}
+        extra_args = ["--faults", "{faults}"]
+    """)
+    await rack.reaches("a", "ready")
+    faults.write_text("health-500")
+    await rack.reaches("a", "degraded")
+    faults.unlink()
+    await rack.reaches("a", "ready")
+    fell, rose = rack.supervisor.history.since(0)[-2:]
+    assert (fell.old, fell.new, fell.detail) == ("ready", "degraded", "/health: HTTP 500")
+    assert (rose.old, rose.new, rose.detail) == ("degraded", "ready", "no longer: /health: HTTP 500")
+
+
 async def test_port_of_a_stranger_is_refused_with_its_pid(rack: Rack) -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))

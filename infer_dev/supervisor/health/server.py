@@ -18,6 +18,8 @@ EMBEDDING_FLAGS = ("--embedding", "--embeddings", "--pooling")
 EMBEDDING_ENV = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_POOLING")
 RERANK_FLAGS = ("--rerank", "--reranking")
 RERANK_ENV = ("LLAMA_ARG_RERANKING",)
+METRICS_FLAGS = ("--metrics",)
+METRICS_ENV = ("LLAMA_ARG_ENDPOINT_METRICS",)
 SLEEP_FLAGS = ("--sleep-idle-seconds",)
 KEY_FILE_BYTES = 64 * 1024
 # What of a slot moves when tokens do. Builds differ in which of them they show.
@@ -71,6 +73,11 @@ def question(command: Command) -> Question:
 def _has(command: Command, flags: tuple[str, ...], variables: tuple[str, ...]) -> bool:
     given = [command.env[name].lower() for name in variables if name in command.env]
     return has_flag(command.argv, flags) or any(value not in OFF_WORDS for value in given)
+
+
+def offers_metrics(command: Command) -> bool:
+    """Whether a server started by `command` answers `/metrics`."""
+    return _has(command, METRICS_FLAGS, METRICS_ENV)
 
 
 def sleeps_after_s(command: Command) -> float | None:
