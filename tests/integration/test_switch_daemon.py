@@ -18,44 +18,52 @@ from tests.conftest import STAND_IN, Cli, eventually
 from tests.parts.switch_rig import rack_text
 from tests.soak.daemons import Daemon
 
-PORT = Callable[[], int]
-
 
 class Site:
-    """Instances a and b of one group behind a daemon that a test may kill."""
+    """Instances of one group behind a daemon that a test may kill; `a` runs at the beginning of each."""
 
-    def __init__(self, cli: Cli, folder: Path, port: PORT) -> None:
+    def __init__(self, cli: Cli, folder: Path, port: int) -> None:
         self.cli, self.folder = cli, folder
         self.client = DaemonClient(str(cli.runtime))
         self.faults = {name: folder / f"faults-{name}" for name in "ab"}
         self.go = {name: folder / f"go-{name}" for name in "ab"}
-        for path in (*self.faults.values(), *self.go.values()):
+        self.clear()
+        bodies = {
+            name: f'extra_args = ["--ready-when", "{self.go[name]}", "--faults", "{self.faults[name]}"]'
+            for name in "ab"
+        }
+        bodies["a"] += "\ncontrol.drain_timeout_s = 60"
+        bodies["stubborn"] = 'extra_args = ["--ignore-sigterm"]\ncontrol.stop_timeout_s = 1'
+        bodies["broken"] = 'model = "/nowhere/x.gguf"'
+        path = folder / "rack.toml"
+        texts = {name: f"port = {port}\n{body}" for name, body in bodies.items()}
+        path.write_text(rack_text(folder, str(STAND_IN), texts))
+        self.daemon = self.start_daemon()
+        assert cli("up", path).returncode == 0
+
+    def clear(self) -> None:
+        """No fault any more, nobody held."""
+        for path in self.faults.values():
+            path.write_text("")
+        for path in self.go.values():
             path.touch()
-        self.port = port()
-        self.daemon: Daemon | None = None
 
-    def up(self, *, a: str = "", b: str = "", **more: str) -> None:
-        """Bring them up; `a`, `b`: more lines of theirs."""
-        bodies = {"a": a, "b": b} | more
-        texts = {name: f"port = {self.port}\n{body or self.plain(name)}" for name, body in bodies.items()}
-        path = self.folder / "rack.toml"
-        path.write_text(rack_text(self.folder, str(STAND_IN), texts))
-        self.start_daemon()
-        assert self.cli("up", path).returncode == 0
+    def begin(self) -> None:
+        """What a test may take for granted."""
+        self.clear()
+        self.client.post("/switch", {"model": "a"}, timeout_s=30)
+        assert self.running() == {"a": "ready"}
 
-    def plain(self, name: str) -> str:
-        """A stand-in that is ready once its file is there, and has the faults that another file tells."""
-        if name not in self.go:
-            return ""
-        return f'extra_args = ["--ready-when", "{self.go[name]}", "--faults", "{self.faults[name]}"]'
+    def start_daemon(self) -> Daemon:
+        daemon = Daemon(self.cli.runtime, self.cli.env)
+        daemon.wait_ready()
+        return daemon
 
-    def start_daemon(self) -> None:
-        self.daemon = Daemon(self.cli.runtime, self.cli.env)
-        self.daemon.wait_ready()
-
-    def kill_daemon(self) -> None:
-        assert self.daemon is not None
-        self.daemon.kill()
+    def leave(self) -> None:
+        """Take everything down."""
+        self.cli("down")
+        self.daemon.wait()
+        assert not self.pids()
 
     def switch(self) -> dict[str, Any]:
         """What `status` tells of the switch. Any: JSON."""
@@ -86,17 +94,33 @@ class Site:
         return found
 
 
-@pytest.fixture
-def site(cli: Cli, tmp_path: Path, free_port: PORT) -> Iterator[Site]:
-    one = Site(cli, tmp_path, free_port)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[Site]:
+    """One for all tests here: to start a daemon and read a file takes longer than to switch."""
+    folder = tmp_path_factory.mktemp("site")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))}
+    env |= {"INFER_DEV_RUNTIME_DIR": str(folder / "run"), "INFER_DEV_CACHE_DIR": str(cache_folder)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    one = Site(Cli(folder / "run", env), folder, port)
     yield one
-    cli("down")
-    if one.daemon is not None:
-        one.daemon.wait()
+    one.leave()
+
+
+@pytest.fixture
+def site(shared: Site) -> Site:
+    """The site of all, `a` running."""
+    shared.begin()
+    return shared
 
 
 def hold_in_drain(site: Site) -> None:
     site.faults["a"].write_text("slots-busy")
+
+
+def hold_in_stop(site: Site) -> None:
+    site.client.post("/switch", {"model": "stubborn"})
 
 
 def hold_in_ready(site: Site) -> None:
@@ -116,28 +140,23 @@ def hold_in_rollback(site: Site) -> None:
     ("phase", "hold", "runs_then"),
     [
         ("drain", hold_in_drain, "a"),
-        ("stop", lambda _: None, "a"),
+        ("stop", hold_in_stop, "stubborn"),
         ("ready", hold_in_ready, "b"),
         ("proof", hold_in_proof, "b"),
         ("rollback", hold_in_rollback, "a"),
     ],
 )
 def test_daemon_killed_in(phase: str, hold: Callable[[Site], None], runs_then: str, site: Site) -> None:
-    a = site.plain("a").replace("]", ', "--ignore-sigterm"]') if phase == "stop" else site.plain("a")
-    site.up(a=f"{a}\ncontrol.drain_timeout_s = 60\ncontrol.stop_timeout_s = 1")
     hold(site)
     switching = site.cli.start("switch", "b", "--json")
     site.reaches_phase(phase)
-    site.kill_daemon()
-    for path in site.faults.values():
-        path.write_text("")
-    for path in site.go.values():
-        path.touch()
-    site.start_daemon()
+    site.daemon.kill()
+    site.clear()
+    site.daemon = site.start_daemon()
     receipt = site.receipt()
     assert site.running() == {runs_then: "ready"}
     assert len(site.pids()) == 1
-    assert (receipt["from"], receipt["to"]) == ("a", "b")
+    assert (receipt["from"], receipt["to"]) == ("stubborn" if phase == "stop" else "a", "b")
     assert (receipt["ok"], receipt["changed"]) == (runs_then == "b", runs_then == "b")
     assert receipt["failed_phase"] == {"drain": "drain", "stop": "stop", "rollback": "proof"}.get(phase)
     # The command line went on with the next daemon.
@@ -147,7 +166,6 @@ def test_daemon_killed_in(phase: str, hold: Callable[[Site], None], runs_then: s
 
 
 def test_switch_shows_its_phases_and_its_end(site: Site) -> None:
-    site.up()
     done = site.cli("switch", "b")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("b serves instead of a after ")
@@ -165,29 +183,28 @@ def test_switch_shows_its_phases_and_its_end(site: Site) -> None:
     )
     unknown = site.cli("switch", "bb")
     assert (unknown.returncode, "did you mean 'b'?" in unknown.stderr) == (2, True)
-    kinds = [json.loads(line) for line in site.cli("events", "--json").stdout.splitlines()]
-    assert [one["new"] for one in kinds if one["kind"] == "switch" and one["instance"] == "b"] == [*lines, "done"]
+    records = [json.loads(line) for line in site.cli("events", "--json").stdout.splitlines()]
+    phases = [one["new"] for one in records if one["kind"] == "switch" and one["instance"] == "b"]
+    assert phases[-8:] == [*lines, "done"]
 
 
 def test_second_switch_from_the_command_line_waits(site: Site) -> None:
-    site.up(c="")
     hold_in_ready(site)
     first = site.cli.start("switch", "b")
     site.reaches_phase("ready")
-    refused = site.cli("switch", "c")
+    refused = site.cli("switch", "stubborn")
     assert refused.returncode == 75
-    assert "cannot switch to c: a switch from a to b is under way, in phase ready" in refused.stderr
-    second = site.cli.start("switch", "c", "--wait")
-    eventually(lambda: site.switch().get("waiting") == ["c"])
+    assert "cannot switch to stubborn: a switch from a to b is under way, in phase ready" in refused.stderr
+    second = site.cli.start("switch", "stubborn", "--wait")
+    eventually(lambda: site.switch().get("waiting") == ["stubborn"])
     site.go["b"].touch()
     for switching in (first, second):
         _, err = switching.communicate(timeout=30)
         assert switching.returncode == 0, err
-    assert site.running() == {"c": "ready"}
+    assert site.running() == {"stubborn": "ready"}
 
 
 def test_switch_goes_on_when_its_reader_hangs_up(site: Site) -> None:
-    site.up()
     hold_in_ready(site)
     body = b'{"model": "b"}'
     with socket.socket(socket.AF_UNIX) as reader:
@@ -199,13 +216,12 @@ def test_switch_goes_on_when_its_reader_hangs_up(site: Site) -> None:
     assert site.running() == {"b": "ready"}
 
 
-def test_daemon_ended_in_the_middle_stops_everything(site: Site) -> None:
-    site.up()
+def test_daemon_ended_in_the_middle_stops_everything(cli: Cli, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    site = Site(cli, tmp_path, free_port())
     hold_in_ready(site)
     switching = site.cli.start("switch", "b")
     site.reaches_phase("ready")
-    os.kill(site.cli.daemon_pid() or 0, signal.SIGTERM)
-    assert site.daemon is not None
+    os.kill(site.daemon.pid, signal.SIGTERM)
     assert site.daemon.wait() == 0
     assert site.pids() == []
     _, err = switching.communicate(timeout=30)
@@ -230,40 +246,20 @@ def test_daemon_ended_in_the_middle_stops_everything(site: Site) -> None:
         ('{"model": "nix"}', 404, "cannot find a model named 'nix'"),
     ],
 )
-def test_requests_that_are_refused(body: str, status: int, detail: str, shared: Site) -> None:
-    answer, found = post(shared, body)
+def test_requests_that_are_refused(body: str, status: int, detail: str, site: Site) -> None:
+    answer, found = post(site, body)
     assert (answer, found["detail"]) == (status, detail)
 
 
-def test_failed_switch_is_a_problem_and_a_receipt(shared: Site) -> None:
-    status, found = post(shared, '{"model": "broken"}')
+def test_failed_switch_is_a_problem_and_a_receipt(site: Site) -> None:
+    status, found = post(site, '{"model": "broken"}')
     assert status == 422
     assert (found["title"], found["status"]) == ("switch-failed", 422)
     assert (found["ok"], found["to"], found["failed_phase"], found["cause"]) == (
         False, "broken", "preflight", "model-not-found",
     )  # fmt: skip
     assert found["error"] == found["detail"]
-    assert shared.running() == {"a": "ready"}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[Site]:
-    """A site for tests that change nothing."""
-    folder = tmp_path_factory.mktemp("site")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("AUTO_INFER_", "INFER_DEV_"))}
-    env |= {"INFER_DEV_RUNTIME_DIR": str(folder / "run"), "INFER_DEV_CACHE_DIR": str(cache_folder)}
-    one = Site(Cli(folder / "run", env), folder, _port)
-    one.up(broken='model = "/nowhere/x.gguf"')
-    yield one
-    one.cli("down")
-    assert one.daemon is not None
-    one.daemon.wait()
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    assert site.running() == {"a": "ready"}
 
 
 def post(site: Site, body: str) -> tuple[int, dict[str, Any]]:
@@ -277,6 +273,6 @@ def post(site: Site, body: str) -> tuple[int, dict[str, Any]]:
         return response.status, json.load(response)
 
 
-def test_client_gets_the_error_of_a_refused_stream(shared: Site) -> None:
+def test_client_gets_the_error_of_a_refused_stream(site: Site) -> None:
     with pytest.raises(InferDevError, match="cannot find a model named 'nix'"):
-        list(shared.client.post_stream("/switch?stream=1", {"model": "nix"}))
+        list(site.client.post_stream("/switch?stream=1", {"model": "nix"}))
