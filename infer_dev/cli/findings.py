@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infer_dev.check.finding import Finding, Level
-from infer_dev.cli.check import of_several, summary
+from infer_dev.check.finding import Finding, Level, of_several, told_once
+from infer_dev.cli.check import summary
 from infer_dev.cli.text import sanitized
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ KEY_SHARE = 3  # the key's column gets at most one part in so many of the width
 def print_report(report: Report) -> None:
     """Print all of it."""
     console = Console(highlight=False)
-    told = sorted(report.told_once(), key=lambda one: len(one[1]) == 1 and one[1] != ("",))  # those of several first
+    told = told_once(report.findings)
+    told.sort(key=lambda one: len(one[1]) == 1 and one[1] != ("",))  # those of several first
     for title, findings in groupby(told, _title):
         console.print(Text(sanitized(title, terminal=True), style="bold"))
         console.print(findings_table(findings, width=console.width))

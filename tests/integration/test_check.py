@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, STAND_IN, Cli, Parts, chat, eventually
+from tests.integration.test_adoption import kill_daemon
 from tests.integration.test_boot import Boots, boots  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.real
@@ -107,6 +109,17 @@ def test_port_of_an_instance_that_runs_is_no_finding_but_a_stranger_is(cli: Cli,
     assert other.stdout.count("port-") + other.stdout.count("is taken") >= 2, other.stdout
 
 
+def test_port_of_an_instance_of_another_file_is_a_finding(cli: Cli, rack: Path, tmp_path: Path) -> None:
+    assert cli("up", rack).returncode == 0
+    other = tmp_path / "other.toml"
+    other.write_text(
+        rack.read_text().replace("instance.alpha", "instance.gamma").replace("instance.beta", "instance.d")
+    )
+    checked = cli("check", other)
+    assert (checked.returncode, cli("up", other).returncode) == (78, 78)
+    assert checked.stdout.count("is taken by ") == 2
+
+
 def test_check_starts_nothing_but_the_servers_help(rack: Path, parts: Parts, tmp_path: Path) -> None:
     program = """
 import sys
@@ -156,6 +169,31 @@ def test_up_beside_a_running_daemon_refuses_as_well(
     assert up.returncode == 78, up.stderr
     assert "did you mean ctx_size?" in up.stderr
     assert cli.status().keys() == before.keys()
+
+
+def test_mistake_in_a_default_is_told_once_with_the_names(cli: Cli, rack: Path) -> None:
+    line = spoil(rack, 'host = "127.0.0.1"', 'host = "127.0.0.1"\nctx_sise = 1')
+    up = cli("up", rack)
+    assert up.returncode == 78
+    assert up.stderr.startswith(f"infer-dev: cannot start {rack}:{line + 1}: instance.server.ctx_sise: ")
+    assert (up.stderr.count("ctx-sise"), up.stderr.count("[alpha, beta]")) == (1, 1)
+
+
+def test_up_after_the_daemon_died_takes_over_what_could_not_start_now(
+    cli: Cli, rack: Path, parts: Parts, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.gguf"
+    shutil.copy(parts.model, model)
+    spoil(rack, f'"{parts.model}"', f'"{model}"')
+    assert cli("up", rack).returncode == 0
+    before = {name: one["pid"] for name, one in cli.status().items()}
+    kill_daemon(cli)
+    model.unlink()
+    up = cli("up", rack)
+    assert up.returncode == 0, up.stderr
+    assert {name: one["pid"] for name, one in cli.status().items()} == before
+    cli("stop", "alpha")
+    assert cli("up", rack).returncode == 78  # for this one a process would be started
 
 
 def test_up_without_check_starts_and_the_server_says_what_is_wrong(cli: Cli, rack: Path) -> None:
