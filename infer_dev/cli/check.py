@@ -11,6 +11,7 @@ from infer_dev.cli.launch import client
 from infer_dev.cli.paths import config_path
 from infer_dev.cli.text import is_terminal, sanitized
 from infer_dev.errors import EXIT_CONFIG, EXIT_OK, InferDevError
+from infer_dev.host.printable import printable_line
 from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def plain_line(one: Finding, names: Sequence[str]) -> str:
     where = f"{one.place.file}:{one.place.line}" if one.place.line else one.place.file
     parts = [where, str(one.level), one.place.key, one.message + of_several(names)]
     text = ": ".join(part for part in parts if part) + (f" ({one.hint})" if one.hint else "")
-    return sanitized(text, terminal=True)
+    return printable_line(text)
 
 
 def summary(report: Report) -> str:

@@ -263,3 +263,30 @@ def test_program_that_is_no_llama_server_is_not_judged_by_its_options(
     assert "its --help is not that of a llama-server" in checked.stdout
     assert ": warning: instance.a.server.model: " in checked.stdout
     assert cli("up", file).returncode == 0
+
+
+@pytest.mark.parametrize("width", ["0", "40"])
+def test_terminal_without_room_shows_all_the_same(cli: Cli, rack: Path, width: str) -> None:
+    spoil(rack, "ctx_size = 1024", "ctx_size = 65536")
+    script = f"script -qec '{sys.executable} -m infer_dev check {rack}' /dev/null"
+    env = cli.env | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": width}
+    shown = subprocess.run(
+        script, shell=True, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    ).stdout
+    assert "ctx-size" in shown
+    assert re.search(r"^INSTANCE +DEVICE +WEIGHTS", shown, re.MULTILINE)
+    assert re.search(r"^alpha +host +\S+ MiB", shown, re.MULTILINE)
+
+
+def test_finding_is_one_line_whatever_the_file_says(cli: Cli, rack: Path, parts: Parts) -> None:
+    spoil(rack, f'"{parts.model}"', r'"/none\n/x.toml:1: error: y"')
+    lines = cli("check", rack).stdout.splitlines()
+    assert [line.count(": error: ") for line in lines if ": error: " in line] == [2]
+
+
+def test_binary_that_cannot_be_run_is_told_with_one_place_and_one_line(cli: Cli, rack: Path, parts: Parts) -> None:
+    line = spoil(rack, str(parts.server), str(rack))
+    (told,) = [one for one in cli("check", rack).stdout.splitlines() if ": error: " in one]
+    assert told.startswith(
+        f"{rack}:{line}: error: master.llama_cpp_path: cannot find llama-server: {rack}: is not exec"
+    )
