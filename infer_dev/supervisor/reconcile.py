@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
@@ -93,6 +93,13 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
         beaten=tuple(name for name in new if name in beaten),
         differences={name: differences(ours[name].spec, new[name]) for name in (*changes.changed, *changes.updated)},
     )
+
+
+def as_started(spec: Spec, digest: str, new: Spec | None) -> Spec:
+    """An instance's spec; with the command of `new` if its process was started with just that one, by its digest."""
+    if new is not None and digest and digest == new.command.digest:
+        return replace(spec, command=new.command)
+    return spec
 
 
 def is_at_rest(seat: Seat) -> bool:

@@ -10,12 +10,12 @@ from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
 from infer_dev.check.verdict import Refusal, Verdict
 from infer_dev.errors import InferDevError, InstanceError, NotFoundError, TimedOutError, UnavailableError
 from infer_dev.plan.diff import Changes
-from infer_dev.plan.model import Plan, Source, Spec
+from infer_dev.plan.model import Plan, Source
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
-from infer_dev.supervisor.reconcile import Intent, UpResult, busy_members, intend
+from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
@@ -105,6 +105,7 @@ class Supervisor:
         if not self._leaving.is_set():
             self._handing_over = True
             self._leaving.set()
+            self._reader.hurry()
 
     def leave(self) -> None:
         """Stop every instance, then let `run` return. Asked again while stopping: kill."""
@@ -117,6 +118,7 @@ class Supervisor:
             for instance in self._instances.values():
                 instance.post(Stop())
         self._leaving.set()
+        self._reader.hurry()
 
     async def leave_unused(self) -> None:
         """Leave if no file is up."""
@@ -203,7 +205,9 @@ class Supervisor:
             return Verdict()
         starting = self._intend(reading.plan, start_resting=start_resting).starting
         running = {one.spec.endpoint: one.status().pid for one in self._instances.values() if one.is_running}
-        return await self._reader.judged(reading, starting, running)
+        verdict = await self._reader.judged(reading, starting, running)
+        self._refuse_if_leaving()
+        return verdict
 
     def _refuse_unknown(self, path: str) -> None:
         if path not in self.sources:
@@ -307,7 +311,7 @@ class Supervisor:
         ours, others = {}, []
         for name, one in self._instances.items():
             if one.spec.source == plan.source:
-                ours[name] = replace(one.seat, spec=_as_started(one, news.get(name)))
+                ours[name] = replace(one.seat, spec=as_started(one.spec, one.digest, news.get(name)))
             else:
                 others.append(one.seat)
         refuse_conflicts(plan, [seat.spec for seat in others])
@@ -393,10 +397,3 @@ class Supervisor:
 
     def _save_sources(self) -> None:
         self._around.store.save_sources(self.sources, self._instances)
-
-
-def _as_started(instance: Instance, new: Spec | None) -> Spec:
-    """The instance's spec; with the command of `new` if its process was started with just that one."""
-    if new is not None and instance.digest and instance.digest == new.command.digest:
-        return replace(instance.spec, command=new.command)
-    return instance.spec
