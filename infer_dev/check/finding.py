@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from infer_dev.config.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+SHOWN_NAMES = 3
 
 
 class Level(StrEnum):
@@ -54,3 +56,22 @@ class Finding:
         place = Place(document["file"], document["line"], document["key"])
         named = {name: document[name] for name in ("code", "instance", "message", "hint")}
         return cls(level=Level(document["level"]), place=place, **named)
+
+
+def told_once(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
+    """The findings for people: what comes from a default is told once, with the names of all it is about."""
+    names: dict[tuple[object, ...], list[str]] = {}
+    first: dict[tuple[object, ...], Finding] = {}
+    for one in findings:
+        key = (one.place, one.level, one.message, one.hint)
+        first.setdefault(key, one)
+        names.setdefault(key, []).append(one.instance)
+    return [(one, tuple(dict.fromkeys(names[key]))) for key, one in first.items()]
+
+
+def of_several(names: Sequence[str]) -> str:
+    """Whom a finding is about, where it is about more than one."""
+    if len(names) <= 1:
+        return ""
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return f" [{shown}{f' and {len(names) - SHOWN_NAMES} more' if len(names) > SHOWN_NAMES else ''}]"

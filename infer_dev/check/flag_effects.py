@@ -20,7 +20,7 @@ def effect_findings(subject: Subject, catalogue: Catalogue, reading: Reading) ->
 
 def _overruled(subject: Subject, reading: Reading) -> Iterator[Finding]:
     """All but the last of those that are about the same thing and say something else."""
-    last: dict[str, Given] = {_subject_matter(given): given for given in reading.given}
+    last: dict[tuple[str, bool], Given] = {_subject_matter(given): given for given in reading.given}
     for given in reading.given:
         winner = last[_subject_matter(given)]
         if given is winner or given.option.repeats or _says(subject, given) == _says(subject, winner):
@@ -32,11 +32,12 @@ def _overruled(subject: Subject, reading: Reading) -> Iterator[Finding]:
         yield finding_of(subject, Told(Level.WARNING, "given-twice", message, hint), place)
 
 
-def _subject_matter(given: Given) -> str:
+def _subject_matter(given: Given) -> tuple[str, bool]:
+    """What it is about, and whether it takes a value: --no-host has nothing to do with --host."""
     if given.option.values != 0:
-        return given.name
+        return given.name, True
     positive = canonical(given.option, given.option.names[0]) if given.option.negatives else given.name
-    return positive.removeprefix("no-")
+    return positive.removeprefix("no-"), False
 
 
 def _says(subject: Subject, given: Given) -> object:

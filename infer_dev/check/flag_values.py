@@ -52,7 +52,7 @@ def variable_findings(subject: Subject, catalogue: Catalogue) -> Iterator[Findin
         if option is None:
             if catalogue.is_complete:
                 yield _unknown_variable(subject, variable, [*by_variable, *switched_off], place)
-        elif option.is_removed:
+        elif option.is_removed or option.is_deprecated:
             yield _outdated(subject, option, variable, None, place)
         elif option.values == 0:
             yield from _switch(subject, option, variable, value, place)

@@ -26,6 +26,7 @@ Findings = Generator[Finding, None, Model | None]
 
 DOWNLOADS = ("hf-repo", "model-url", "docker-repo")
 MODEL_OPTIONS = ("model",)
+PROJECTOR_DOWNLOADS = ("mmproj-url",)
 DRAFT_OPTIONS = ("model-draft", "spec-draft-model")
 EMBEDDING_OPTIONS = ("embedding", "embeddings", "rerank", "reranking")
 STRETCHING_OPTIONS = (
@@ -124,6 +125,8 @@ class _Check:
     def __init__(self, subject: Subject, library: Library, account: Account | None, models_root: str) -> None:
         self._subject, self._library = subject, library
         self._account, self._models_root = account, models_root
+        # Without a model it is a router, which comes up whatever it hands on to the servers it starts.
+        self._is_router = not any(subject.options.get(one) for one in (*MODEL_OPTIONS, *DOWNLOADS))
 
     def findings(self) -> Iterator[Finding]:
         downloads = [option for option in DOWNLOADS if option in self._subject.options]
@@ -137,6 +140,8 @@ class _Check:
             model = yield from self._file(MODEL)
         draft = yield from self._file(DRAFT)
         for wanted in OTHERS:
+            if wanted.kind is ModelKind.MMPROJ and any(one in self._subject.options for one in PROJECTOR_DOWNLOADS):
+                continue  # it is where the download goes
             other = yield from self._file(wanted)
             if other and model and wanted.kind is ModelKind.LORA:
                 yield from self._of_adapter(model, other, wanted)
@@ -175,7 +180,7 @@ class _Check:
         is_one = not wanted.is_list or os.path.exists(os.path.join(cwd, value))
         for item in [value] if is_one else value.split(","):
             name = item.rpartition(":")[0] if wanted.is_scaled and ":" in item else item
-            yield os.path.normpath(os.path.join(cwd, name))
+            yield os.path.join(cwd, name)  # as it is: ".." behind a link leads elsewhere than it looks
 
     def _one(self, path: str, wanted: Wanted, place: Place) -> Findings:
         try:
@@ -284,7 +289,7 @@ class _Check:
             yield self._finding(wanted.level, "adapter-of-other-model", place, what, "take an adapter of this model")
 
     def _finding(self, level: Level, code: str, place: Place, message: str, hint: str = "") -> Finding:
-        if level is Level.ERROR and not self._subject.is_sure:
+        if level is Level.ERROR and (self._is_router or not self._subject.is_sure):
             level = Level.WARNING
         name = self._subject.spec.name
         return Finding(level=level, code=code, instance=name, place=place, message=message, hint=hint)

@@ -38,16 +38,6 @@ class Report:
     def count(self, level: Level) -> int:
         return Counter(one.level for one in self.findings)[level]
 
-    def told_once(self) -> list[tuple[Finding, tuple[str, ...]]]:
-        """The findings for people: what comes from a default is told once, with the names of all it is about."""
-        names: dict[tuple[object, ...], list[str]] = {}
-        first: dict[tuple[object, ...], Finding] = {}
-        for one in self.findings:
-            key = (one.place, one.level, one.message, one.hint)
-            first.setdefault(key, one)
-            names.setdefault(key, []).append(one.instance)
-        return [(one, tuple(dict.fromkeys(names[key]))) for key, one in first.items()]
-
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """As `check --json` prints it."""
         return {

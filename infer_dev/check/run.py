@@ -217,11 +217,12 @@ def _in_order(findings: Iterator[Finding] | Sequence[Finding], plan: Plan) -> li
 
 
 def _no_binary(file: ConfigFile, reason: str) -> Finding:
+    first, *tried = reason.replace(f"{file.place('master', 'llama_cpp_path')} = ", "").splitlines()
     return Finding(
         level=Level.ERROR,
         code="binary-unusable",
         instance="",
         place=file.where("master", "llama_cpp_path"),
-        message=reason,
+        message=" ".join([first, "; ".join(one.strip() for one in tried)]).strip(),
         hint="install or build llama.cpp, or correct the path",
     )

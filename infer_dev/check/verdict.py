@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infer_dev.check.finding import Finding, Level
+from infer_dev.check.finding import Finding, Level, of_several, told_once
 from infer_dev.errors import ConfigError
 from infer_dev.llama_cpp.cause import Cause
 
@@ -40,8 +40,8 @@ class Verdict:
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings, a line each."""
-        return [told(one) for one in self.findings if one.level is Level.WARNING]
+        """The warnings, a line each; what comes from a default once."""
+        return [told(*one) for one in told_once(one for one in self.findings if one.level is Level.WARNING)]
 
     def refuse(self, path: str) -> None:
         """Raise if anything cannot work.
@@ -49,14 +49,15 @@ class Verdict:
         Raises:
             ConfigError: names every error with its place and next step.
         """
-        errors = self.errors
+        errors = told_once(self.errors)
         if len(errors) == 1:
-            hint = f"{errors[0].hint}; {NOTHING_STARTED}" if errors[0].hint else NOTHING_STARTED
-            raise ConfigError(f"cannot start {errors[0].place}: {errors[0].message}", hint=hint)
+            one, names = errors[0]
+            hint = f"{one.hint}; {NOTHING_STARTED}" if one.hint else NOTHING_STARTED
+            raise ConfigError(f"cannot start {one.place}: {one.message}{of_several(names)}", hint=hint)
         if errors:
-            lines = [f"  {told(one)}" for one in errors]
+            lines = [f"  {told(one, names)}" for one, names in errors]
             raise ConfigError(
-                "\n".join([f"cannot start {path}: {len(errors)} errors:", *lines]), hint=NOTHING_STARTED
+                "\n".join([f"cannot start {path}: {len(self.errors)} errors:", *lines]), hint=NOTHING_STARTED
             )
 
     def refusals(self, names: Sequence[str]) -> dict[str, Refusal]:
@@ -78,10 +79,10 @@ def verdict_from_json(documents: Sequence[Mapping[str, Any]]) -> Verdict:  # Any
     return Verdict(tuple(Finding.from_json(one) for one in documents))
 
 
-def told(finding: Finding) -> str:
-    """A finding as one line."""
+def told(finding: Finding, names: Sequence[str] = ()) -> str:
+    """A finding as one line; with `names`, if it is about several."""
     hint = f" ({finding.hint})" if finding.hint else ""
-    return f"{finding.place}: {finding.message}{hint}"
+    return f"{finding.place}: {finding.message}{of_several(names)}{hint}"
 
 
 def cause_of(finding: Finding) -> Cause:

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 
-from infer_dev.check.finding import Finding, Level
+from infer_dev.check.finding import Finding, Level, of_several, told_once
 from infer_dev.cli.launch import client
 from infer_dev.cli.paths import config_path
 from infer_dev.cli.text import is_terminal, sanitized
 from infer_dev.errors import EXIT_CONFIG, EXIT_OK, InferDevError
+from infer_dev.host.printable import printable_line
 from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from infer_dev.plan.model import Endpoint
 
 DAEMON_TIMEOUT_S = 2.0
-SHOWN_NAMES = 3
 
 
 def check(config: str | None = None, *, as_json: bool = False, strict: bool = False) -> int:
@@ -33,7 +33,7 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
         go_on_as_account()
     from infer_dev.check.run import examine, facts  # noqa: PLC0415 - imports all checks
 
-    report = examine(path, facts(os.environ, _running()))
+    report = examine(path, facts(os.environ, _running(path)))
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     elif is_terminal(sys.stdout):
@@ -48,7 +48,7 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
 
 def plain_lines(report: Report) -> list[str]:
     """The report as other programs read it: a line a finding, `FILE:LINE: level: [instance] key: message`."""
-    lines = [plain_line(one, names) for one, names in report.told_once()]
+    lines = [plain_line(one, names) for one, names in told_once(report.findings)]
     if len(report.rows) > 1:
         from infer_dev.cli.text import columns  # noqa: PLC0415 - where there is a table
 
@@ -61,15 +61,7 @@ def plain_line(one: Finding, names: Sequence[str]) -> str:
     where = f"{one.place.file}:{one.place.line}" if one.place.line else one.place.file
     parts = [where, str(one.level), one.place.key, one.message + of_several(names)]
     text = ": ".join(part for part in parts if part) + (f" ({one.hint})" if one.hint else "")
-    return sanitized(text, terminal=True)
-
-
-def of_several(names: Sequence[str]) -> str:
-    """Whom a finding is about, where it is about more than one."""
-    if len(names) <= 1:
-        return ""
-    shown = ", ".join(names[:SHOWN_NAMES])
-    return f" [{shown}{f' and {len(names) - SHOWN_NAMES} more' if len(names) > SHOWN_NAMES else ''}]"
+    return printable_line(text)
 
 
 def summary(report: Report) -> str:
@@ -79,8 +71,8 @@ def summary(report: Report) -> str:
     return sanitized(f"{report.path}: {', '.join(words) or 'nothing found'}{against}", terminal=True)
 
 
-def _running() -> dict[Endpoint, int | None]:
-    """What the instances that run now hold: that is no obstacle."""
+def _running(path: str) -> dict[Endpoint, int | None]:
+    """What the file's instances that run now hold: that is no obstacle. Those of a group make room for each other."""
     from infer_dev.plan.model import Endpoint  # noqa: PLC0415 - imported by the checks as well
 
     daemon = client()
@@ -91,5 +83,5 @@ def _running() -> dict[Endpoint, int | None]:
     return {
         Endpoint(bind_host=one["host"], dial_host=one["host"], port=one["port"] or 0): one["pid"]
         for one in shown
-        if one["pid"]
+        if one["pid"] and (one["source"] == path or one["group"])
     }

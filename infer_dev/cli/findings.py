@@ -9,30 +9,38 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infer_dev.check.finding import Finding, Level
-from infer_dev.cli.check import of_several, summary
-from infer_dev.cli.text import sanitized
+from infer_dev.check.finding import Finding, Level, of_several, told_once
+from infer_dev.cli.check import summary
+from infer_dev.cli.text import columns, sanitized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from infer_dev.check.report import Report
 
 STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
 GAP = 2
+LEAST_WIDTH, USUAL_WIDTH = 24, 80  # cells; some terminals say that they have none
 KEY_SHARE = 3  # the key's column gets at most one part in so many of the width
 
 
 def print_report(report: Report) -> None:
     """Print all of it."""
     console = Console(highlight=False)
-    told = sorted(report.told_once(), key=lambda one: len(one[1]) == 1 and one[1] != ("",))  # those of several first
+    if console.width < LEAST_WIDTH:
+        console = Console(highlight=False, width=USUAL_WIDTH)
+    told = told_once(report.findings)
+    told.sort(key=lambda one: len(one[1]) == 1 and one[1] != ("",))  # those of several first
     for title, findings in groupby(told, _title):
         console.print(Text(sanitized(title, terminal=True), style="bold"))
         console.print(findings_table(findings, width=console.width))
         console.print()
     if len(report.rows) > 1:
-        console.print(memory_table(report))
+        rows = [[sanitized(cell, terminal=True) for cell in row] for row in report.rows]
+        if max(map(len, (plain := columns(rows)).splitlines())) <= console.width:
+            console.print(memory_table(rows))
+        else:  # with less room rich makes columns of one letter
+            console.print(Text(plain), soft_wrap=True)
         console.print()
     console.print(Text(summary(report)))
 
@@ -65,12 +73,12 @@ def findings_table(told: Iterable[tuple[Finding, tuple[str, ...]]], *, width: in
     return table
 
 
-def memory_table(report: Report) -> Table:
-    """What needs how much, and where it goes."""
-    headers, *rows = report.rows
+def memory_table(rows: Sequence[Sequence[str]]) -> Table:
+    """What needs how much, and where it goes; the headers first."""
+    headers, *others = rows
     table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
     for header in headers:
         table.add_column(header, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(sanitized(cell, terminal=True)) for cell in row))
+    for row in others:
+        table.add_row(*map(Text, row))
     return table

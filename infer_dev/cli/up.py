@@ -30,20 +30,23 @@ def up(
 ) -> int:
     """Reconcile with a file; wait until every instance that starts by itself is ready or has failed."""
     path = config_path(config)
-    launch = Launch()
+    launch, is_new = Launch(), None
     try:
         # Where a daemon is only starting, the file is read here meanwhile: that takes both the same time.
         ahead = _read_ahead(path, check=check, keep_going=keep_going) if launch.is_needed else {}
     except InferDevError:
-        if launch.wait():
-            _leave(client())
-        raise
+        is_new = launch.wait()
+        if not _has_instances():
+            if is_new:
+                _leave(client())
+            raise
+        ahead = {}  # it took over what runs, and refuses only what would get a new process
     from infer_dev.api.client import caller_request  # noqa: PLC0415 - while the daemon starts
     from infer_dev.cli.progress import deadline_of  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
     _prepare_logs(path, ahead.get("plan"))
-    is_new, daemon = launch.wait(), client()
+    is_new, daemon = launch.wait() if is_new is None else is_new, client()
     body = {"check": check, "keep_going": keep_going, **caller_request(path, os.environ), **ahead}
     try:
         result = daemon.post("/up", body)
@@ -58,6 +61,10 @@ def up(
     if is_new:
         _leave(daemon)
     return EXIT_OK
+
+
+def _has_instances() -> bool:
+    return bool(client().get("/status")["instances"])
 
 
 def _follow(

@@ -1,8 +1,10 @@
 """Files as the supervisor reads them, and what a check says of them before anything is started."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +21,7 @@ CHECK_TIMEOUT_S = 30.0
 
 
 class Judge(Protocol):
-    """Looks at what is to be started. Reads files, and may run `llama-server --help`: it is called in a thread."""
+    """Looks at what is to be started. It reads files, may run `llama-server --help`, has a thread of its own."""
 
     def __call__(
         self, file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]
@@ -65,6 +67,7 @@ class Reader:
     def __init__(self, environ: Mapping[str, str], judge: Judge | None) -> None:
         """Without `judge` nothing is checked."""
         self._environ, self._judge = environ, judge
+        self._limit: asyncio.Timeout | None = None
 
     @property
     def has_judge(self) -> bool:
@@ -88,16 +91,50 @@ class Reader:
 
     async def judged(self, reading: Reading, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
         """What a check finds about the instances `names`. One that takes too long, or goes wrong, finds nothing."""
-        if self._judge is None or reading.file is None or not names:
+        judge, file = self._judge, reading.file
+        if judge is None or file is None or not names:
             return Verdict()
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                return await asyncio.to_thread(self._judge, reading.file, reading.plan, names, running)
+            async with asyncio.timeout(CHECK_TIMEOUT_S) as self._limit:
+                return await _in_thread(lambda: judge(file, reading.plan, names, running))
         except TimeoutError:
-            log.warning("checking %s takes longer than %g s: not waited for", reading.plan.source, CHECK_TIMEOUT_S)
+            log.warning("checking %s takes too long: not waited for", reading.plan.source)
         except Exception:  # owner: the supervisor; a check that goes wrong must not keep instances from running
             log.exception("the check of %s failed: gone on without", reading.plan.source)
+        finally:
+            self._limit = None
         return Verdict()
+
+    def hurry(self) -> None:
+        """Wait no longer for a check that is under way."""
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def _in_thread(call: Callable[[], Verdict]) -> Verdict:
+    """As asyncio.to_thread, but nobody has to wait for it at the end: it may hang on a mount that does not answer."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Verdict] = loop.create_future()
+
+    def settle(verdict: Verdict | None, error: Exception | None) -> None:
+        if outcome.done():  # not waited for any more
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        elif verdict is not None:
+            outcome.set_result(verdict)
+
+    def run() -> None:
+        verdict, error = None, None
+        try:
+            verdict = call()
+        except Exception as err:  # noqa: BLE001 - owner: whoever waits
+            error = err
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, verdict, error)
+
+    threading.Thread(target=run, name="check", daemon=True).start()
+    return await outcome
 
 
 def events_of(names: Sequence[str], refused: Mapping[str, Refusal]) -> dict[str, Event]:

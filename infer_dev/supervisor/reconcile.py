@@ -114,7 +114,7 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
 
 
 def as_started(spec: Spec, digest: str, new: Spec | None) -> Spec:
-    """An instance's spec; with the command of `new` if its process was started with just that one."""
+    """An instance's spec; with the command of `new` if its process was started with just that one, by its digest."""
     if new is not None and digest and digest == new.command.digest:
         return replace(spec, command=new.command)
     return spec

@@ -116,6 +116,7 @@ class Supervisor:
         if not self._leaving.is_set():
             self._handing_over = True
             self._leaving.set()
+            self._reader.hurry()
 
     def leave(self) -> None:
         """Stop every instance, then let `run` return. Asked again while stopping: kill."""
@@ -128,6 +129,7 @@ class Supervisor:
             for instance in self._instances.values():
                 instance.post(Stop())
         self._leaving.set()
+        self._reader.hurry()
 
     async def leave_unused(self) -> None:
         """Leave if no file is up."""
@@ -205,7 +207,9 @@ class Supervisor:
         starting = self._intend(reading.plan, start_resting=start_resting).starting
         running: dict[Endpoint, int | None] = dict.fromkeys(self.door.held, os.getpid())
         running |= {one.spec.endpoint: one.status().pid for one in self._instances.values() if one.is_running}
-        return await self._reader.judged(reading, starting, running)
+        verdict = await self._reader.judged(reading, starting, running)
+        self._refuse_if_leaving()
+        return verdict
 
     def _refuse_unknown(self, path: str) -> None:
         if path not in self.sources:

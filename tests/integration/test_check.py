@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, STAND_IN, Cli, Parts, chat, eventually
+from tests.integration.test_adoption import kill_daemon
 from tests.integration.test_boot import Boots, boots  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.real
@@ -107,6 +109,17 @@ def test_port_of_an_instance_that_runs_is_no_finding_but_a_stranger_is(cli: Cli,
     assert other.stdout.count("port-") + other.stdout.count("is taken") >= 2, other.stdout
 
 
+def test_port_of_an_instance_of_another_file_is_a_finding(cli: Cli, rack: Path, tmp_path: Path) -> None:
+    assert cli("up", rack).returncode == 0
+    other = tmp_path / "other.toml"
+    other.write_text(
+        rack.read_text().replace("instance.alpha", "instance.gamma").replace("instance.beta", "instance.d")
+    )
+    checked = cli("check", other)
+    assert (checked.returncode, cli("up", other).returncode) == (78, 78)
+    assert checked.stdout.count("is taken by ") == 2
+
+
 def test_check_starts_nothing_but_the_servers_help(rack: Path, parts: Parts, tmp_path: Path) -> None:
     program = """
 import sys
@@ -169,6 +182,31 @@ def test_up_beside_a_running_daemon_refuses_as_well(
     assert up.returncode == 78, up.stderr
     assert "did you mean ctx_size?" in up.stderr
     assert cli.status().keys() == before.keys()
+
+
+def test_mistake_in_a_default_is_told_once_with_the_names(cli: Cli, rack: Path) -> None:
+    line = spoil(rack, 'host = "127.0.0.1"', 'host = "127.0.0.1"\nctx_sise = 1')
+    up = cli("up", rack)
+    assert up.returncode == 78
+    assert up.stderr.startswith(f"infer-dev: cannot start {rack}:{line + 1}: instance.server.ctx_sise: ")
+    assert (up.stderr.count("ctx-sise"), up.stderr.count("[alpha, beta]")) == (1, 1)
+
+
+def test_up_after_the_daemon_died_takes_over_what_could_not_start_now(
+    cli: Cli, rack: Path, parts: Parts, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.gguf"
+    shutil.copy(parts.model, model)
+    spoil(rack, f'"{parts.model}"', f'"{model}"')
+    assert cli("up", rack).returncode == 0
+    before = {name: one["pid"] for name, one in cli.status().items()}
+    kill_daemon(cli)
+    model.unlink()
+    up = cli("up", rack)
+    assert up.returncode == 0, up.stderr
+    assert {name: one["pid"] for name, one in cli.status().items()} == before
+    cli("stop", "alpha")
+    assert cli("up", rack).returncode == 78  # for this one a process would be started
 
 
 def test_up_without_check_starts_and_the_server_says_what_is_wrong(cli: Cli, rack: Path) -> None:
@@ -238,3 +276,30 @@ def test_program_that_is_no_llama_server_is_not_judged_by_its_options(
     assert "its --help is not that of a llama-server" in checked.stdout
     assert ": warning: instance.a.server.model: " in checked.stdout
     assert cli("up", file).returncode == 0
+
+
+@pytest.mark.parametrize("width", ["0", "40"])
+def test_terminal_without_room_shows_all_the_same(cli: Cli, rack: Path, width: str) -> None:
+    spoil(rack, "ctx_size = 1024", "ctx_size = 65536")
+    script = f"script -qec '{sys.executable} -m infer_dev check {rack}' /dev/null"
+    env = cli.env | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": width}
+    shown = subprocess.run(
+        script, shell=True, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    ).stdout
+    assert "ctx-size" in shown
+    assert re.search(r"^INSTANCE +DEVICE +WEIGHTS", shown, re.MULTILINE)
+    assert re.search(r"^alpha +host +\S+ MiB", shown, re.MULTILINE)
+
+
+def test_finding_is_one_line_whatever_the_file_says(cli: Cli, rack: Path, parts: Parts) -> None:
+    spoil(rack, f'"{parts.model}"', r'"/none\n/x.toml:1: error: y"')
+    lines = cli("check", rack).stdout.splitlines()
+    assert [line.count(": error: ") for line in lines if ": error: " in line] == [2]
+
+
+def test_binary_that_cannot_be_run_is_told_with_one_place_and_one_line(cli: Cli, rack: Path, parts: Parts) -> None:
+    line = spoil(rack, str(parts.server), str(rack))
+    (told,) = [one for one in cli("check", rack).stdout.splitlines() if ": error: " in one]
+    assert told.startswith(
+        f"{rack}:{line}: error: master.llama_cpp_path: cannot find llama-server: {rack}: is not exec"
+    )

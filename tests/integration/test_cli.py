@@ -145,7 +145,7 @@ def test_missing_model_fails_with_its_cause_and_leaves_the_other_alone(cli: Cli,
     rack.write_text(
         rack.read_text().replace("[instance.beta.server]", '[instance.beta.server]\nmodel = "/no/such.gguf"')
     )
-    up = cli("up", rack)
+    up = cli("up", "--no-check", rack)
     assert up.returncode == 1
     assert "beta failed: model-not-found" in up.stderr
     assert "failed to open GGUF file '/no/such.gguf'" in up.stderr
@@ -216,6 +216,7 @@ def test_bad_file_is_told_with_its_place_and_starts_nothing(
     body, status, told = BAD_FILES[kind]
     path = tmp_path / "bad.toml"
     path.write_text(body)
+    (tmp_path / "m").symlink_to(parts.model)
     search_path = f"{Path(parts.server).parent}:{os.environ['PATH']}"
     up = cli("up", path, PATH=search_path)
     assert up.returncode == status, up.stderr

@@ -1,5 +1,6 @@
 """What the supervisor does with what a check says: refuse all, or fail what cannot work and start the rest."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,10 @@ import pytest
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.verdict import Refusal, Verdict
 from infer_dev.config.load import ConfigFile
-from infer_dev.errors import ConfigError
+from infer_dev.errors import ConfigError, UnavailableError
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Endpoint, Plan
-from infer_dev.supervisor.reading import Asked
+from infer_dev.supervisor.reading import CHECK_TIMEOUT_S, Asked
 from tests.integration.test_supervisor import FREE_PORT, Rack, running_rack
 
 
@@ -25,6 +26,7 @@ class Opinion:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     running: Mapping[Endpoint, int | None] = field(default_factory=dict)
     breaks: bool = False
+    waits_for: threading.Event | None = None
     thread: int | None = None
 
     def __call__(
@@ -33,6 +35,8 @@ class Opinion:
         assert [spec.name for spec in plan.specs] == [one.name for one in file.instances]
         self.asked.append(tuple(names))
         self.running, self.thread = running, threading.get_ident()
+        if self.waits_for:
+            self.waits_for.wait()
         if self.breaks:
             raise ZeroDivisionError
         return Verdict(
@@ -145,3 +149,18 @@ async def test_check_that_breaks_keeps_nothing_from_running(rack: Rack, opinion:
     opinion.breaks = True
     await rack.up(two(rack))
     await rack.reaches("b", "ready")
+
+
+async def test_leaving_does_not_wait_for_a_check_that_hangs(rack: Rack, opinion: Opinion) -> None:
+    opinion.waits_for = threading.Event()
+    up = asyncio.create_task(rack.up(two(rack)))
+    try:
+        while not opinion.asked:
+            await asyncio.sleep(0.01)
+        rack.supervisor.leave()
+        async with asyncio.timeout(CHECK_TIMEOUT_S / 2):
+            with pytest.raises(UnavailableError, match="stopping"):
+                await up
+            await rack.supervisor.wait_left()
+    finally:
+        opinion.waits_for.set()

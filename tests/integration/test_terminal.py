@@ -70,7 +70,7 @@ extra_args = ["--crash-on-start", "--log", "failed to open GGUF file '/x.gguf' (
 
 
 def test_up_shows_progress_live_then_why_one_failed(terminal: Terminal, rack: Path) -> None:
-    terminal.type(f"{sys.executable} -m infer_dev up {rack}; echo status=$?")
+    terminal.type(f"{sys.executable} -m infer_dev up --no-check {rack}; echo status=$?")
     eventually(lambda: "good  starting" in terminal.screen())
     eventually(lambda: "offloading" in terminal.screen())
     assert "[31m" not in terminal.screen()  # a colour in the log is taken out, not shown as its code
@@ -83,7 +83,7 @@ def test_up_shows_progress_live_then_why_one_failed(terminal: Terminal, rack: Pa
 
 
 def test_status_table_fits_the_terminal(terminal: Terminal, rack: Path) -> None:
-    terminal.type(f"{sys.executable} -m infer_dev up {rack}; clear; {sys.executable} -m infer_dev status")
+    terminal.type(f"{sys.executable} -m infer_dev up --no-check {rack}; clear; {sys.executable} -m infer_dev status")
     eventually(lambda: "NAME" in terminal.screen() and "model-Q4_K_M.gguf" in terminal.screen())
     lines = terminal.screen().splitlines()
     good = next(line for line in lines if line.startswith("good"))
@@ -92,7 +92,7 @@ def test_status_table_fits_the_terminal(terminal: Terminal, rack: Path) -> None:
 
 
 def test_status_keeps_every_column_on_a_narrow_terminal(cli: Cli, rack: Path) -> None:
-    cli("up", rack)
+    cli("up", "--no-check", rack)
     script = f"script -qec 'stty cols 80; {sys.executable} -m infer_dev status' /dev/null"
     env = {name: value for name, value in cli.env.items() if name != "COLUMNS"} | {"TERM": "xterm", "NO_COLOR": "1"}
     shown = subprocess.run(
@@ -112,7 +112,7 @@ def test_dumb_terminal_gets_plain_lines(cli: Cli, rack: Path) -> None:
 
 
 def test_status_watch_refreshes_until_interrupted(terminal: Terminal, cli: Cli, rack: Path) -> None:
-    cli("up", rack)
+    cli("up", "--no-check", rack)
     terminal.type(f"{sys.executable} -m infer_dev status --watch; echo status=$?")
     eventually(lambda: "good  ready" in terminal.screen())
     cli("stop", "good")
@@ -122,7 +122,7 @@ def test_status_watch_refreshes_until_interrupted(terminal: Terminal, cli: Cli, 
 
 
 def test_no_color_is_honoured(cli: Cli, rack: Path) -> None:
-    cli("up", rack)
+    cli("up", "--no-check", rack)
     script = f"script -qec '{sys.executable} -m infer_dev status' /dev/null"
     for setting, coloured in (("", True), ("1", False)):
         env = {name: value for name, value in cli.env.items() if name != "NO_COLOR"} | {"TERM": "xterm-256color"}

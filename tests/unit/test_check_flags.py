@@ -54,6 +54,7 @@ def brief(findings: Sequence[Finding]) -> list[tuple[Level, str, str]]:
         'grammar = "--metrics"\nalias = "-c"\nreverse_prompt = "- "',
         'api_key = ""\nalias = "ünï códe\\n"',
         'numa = "isolate"\nload_mode = "mmap+mlock"\nlazy_mode = "auto"',
+        'host = "::1"\nno_host = true\nmmproj = "x"\nno_mmproj = true',  # not against each other, but for the name
     ],
 )
 def test_correct_options_are_not_told(path: Path, body: str) -> None:
@@ -227,6 +228,7 @@ def test_successor_that_an_old_server_does_not_have_is_not_named(path: Path) -> 
         ('LLAMA_ARG_JINJA = "yes"', [(ERROR, "bad-choice")]),
         ('LLAMA_ARG_ENDPOINT_METRICS = "yes"', [(WARNING, "bad-choice")]),
         ('LLAMA_ARG_DRAFT_MAX = "1"', [(ERROR, "removed-option")]),
+        ('LLAMA_ARG_DEFRAG_THOLD = "x"', [(NOTE, "deprecated-option")]),  # passed over by the server
         ('LLAMA_ARG_CTXSIZE = "1"', [(WARNING, "unknown-variable")]),
     ],
 )

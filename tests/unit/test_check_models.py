@@ -311,3 +311,19 @@ def test_what_the_servers_account_may_not_read_is_told(folder):
     assert f"'somebody' may not read {folder}/set-00002-of-00003.gguf" in found.message
     os.chmod(folder, 0o700)
     assert f"may not enter {folder}" in only(findings(folder, 'model = "tiny.gguf"', account=NOBODY)).message
+
+
+def test_a_folder_above_a_link_is_where_the_link_leads(folder):
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "tiny.gguf").rename(folder / "deep" / "tiny.gguf")
+    (folder / "jump").symlink_to("deep/er")
+    assert not findings(folder, 'model = "jump/../tiny.gguf"')
+
+
+def test_a_router_comes_up_without_what_it_hands_on(folder):
+    found = findings(folder, 'models_dir = "."\nlora = "none.gguf"')
+    assert [(one.level, one.code) for one in found] == [(Level.WARNING, "model-not-found")]
+
+
+def test_a_projector_that_will_be_fetched_need_not_be_there(folder):
+    assert not findings(folder, 'model = "tiny.gguf"\nmmproj = "none.gguf"\nmmproj_url = "http://127.0.0.1/x"')

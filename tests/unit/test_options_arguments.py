@@ -97,6 +97,11 @@ def test_last_of_two_opposites_wins(line: list[str], expected: dict[str, str]) -
     assert options(line) == expected
 
 
+def test_switch_takes_no_option_away_that_has_a_value() -> None:
+    line = ["--host", "::1", "--mmproj", "x", "--no-host", "--no-mmproj"]
+    assert options(line) == {"host": "::1", "mmproj": "x", "no-host": "", "no-mmproj": ""}
+
+
 def test_last_of_two_opposites_on_different_lines_wins() -> None:
     assert options(["-cb", "-nocb"], catalogue=of("2025-10")) == {"no-cont-batching": ""}
 

@@ -179,7 +179,8 @@ def _put(found: dict[str, Setting], entry: tuple[str, Setting] | None) -> None:
     if setting.option.values == 0:
         rivals = {canonical(setting.option, other) for other in setting.option.names} | {opposite(name)}
         for rival in rivals:
-            found.pop(rival, None)
+            if rival in found and found[rival].option.values == 0:  # --no-host is not against --host
+                del found[rival]
     found[name] = setting
 
 

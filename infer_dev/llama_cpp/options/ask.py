@@ -1,5 +1,7 @@
 """Runs a program that prints something and ends, and lets nothing come of it but what it prints."""
 
+import atexit
+import contextlib
 import fcntl
 import os
 import select
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 OUTPUT_LIMIT_BYTES = 1 << 20
+_under_way = set[int]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,23 @@ def ask(argv: Sequence[str], env: Mapping[str, str], deadline_s: float) -> Answe
             stderr=errors,
             start_new_session=True,
         )
+        _under_way.add(child.pid)
         try:
             has_ended = _wait(child.pid, deadline_s)
         finally:
             # Not reaped yet, so the pid still names our group.
             os.killpg(child.pid, signal.SIGKILL)
+            _under_way.discard(child.pid)
             status = child.wait()
         return Answer(status if has_ended else None, _text(output), _text(errors))
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what a thread that nobody waits for still asks."""
+    for pid in tuple(_under_way):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _room() -> BinaryIO:
