@@ -48,7 +48,8 @@ class Finding:
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """As `check --json` has it; `file`, `line` and `key` instead of the place."""
         document = asdict(self)
-        return {**document, **document.pop("place")}
+        place = document.pop("place")
+        return {**document, **place}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Finding:  # Any: as above

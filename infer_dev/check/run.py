@@ -208,6 +208,8 @@ def _size_of(library: Library) -> Callable[[str], int | None]:
 
 def _in_order(findings: Iterator[Finding] | Sequence[Finding], plan: Plan) -> list[Finding]:
     """As one goes through the file; those of no instance first. What is disabled cannot be wrong, only noteworthy."""
+    if not plan.enabled:
+        findings = [replace(one, level=Level.NOTE) for one in findings]
     order = {spec.name: index for index, spec in enumerate(plan.specs)}
     disabled = {spec.name for spec in plan.specs if not spec.enabled}
     return sorted(

@@ -76,12 +76,16 @@ class ConfigFile:
         return node
 
     def place_of(self, name: str, table: str, *keys: str) -> str:
-        """The place of the first of `keys` that an instance has in `table`, its own or by default; else its own."""
+        """The place of what `path_of` names."""
+        return self.place(*self.path_of(name, table, *keys))
+
+    def path_of(self, name: str, table: str, *keys: str) -> tuple[str, ...]:
+        """Where the first of `keys` is that an instance has in `table`, its own or by default; else the instance."""
         for key in keys:
             for path in (("instance", name, table, key), ("instance", table, key)):
                 if self._has(*path):
-                    return self.place(*path)
-        return self.place("instance", name)
+                    return path
+        return "instance", name
 
     def _has(self, *keys: str) -> bool:
         return self.value(*keys) is not None  # TOML has no null, and the overrides' null is refused

@@ -4,10 +4,9 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from infer_dev.config.load import ConfigFile
+from infer_dev.config.load import ConfigFile, Mistake, MistakesError
 from infer_dev.config.schema import ControlTable
 from infer_dev.config.validate import Instance
-from infer_dev.errors import ConfigError
 from infer_dev.plan.api import refuse_clashes
 from infer_dev.plan.argv import (
     ALIAS_FLAGS,
@@ -92,8 +91,9 @@ def _spec(file: ConfigFile, instance: Instance, binary: str, environ: Mapping[st
     try:
         endpoint = endpoint_of(argv, env)
     except ValueError as err:
-        place = file.place_of(name, "server", "port")
-        raise ConfigError(f"cannot use {place}: {err}", hint="give each instance a free port") from err
+        path, hint = file.path_of(name, "server", "port"), "give each instance a free port"
+        mistake = Mistake(file.where(*path), ("instance", name), str(err), hint)
+        raise MistakesError(f"cannot use {mistake.place}: {err}", hint=hint, mistakes=[mistake]) from err
     if flag_value(argv, ("--port",)) is None and not endpoint.is_unix:
         env.setdefault(PORT_ENV, str(DEFAULT_PORT))  # builds differ in their own default
     cwd = posixpath.normpath(posixpath.join(folder, control.cwd or ""))

@@ -79,8 +79,17 @@ def test_json_has_the_findings_in_parts_and_the_memory_in_bytes(cli: Cli, rack: 
     finding = next(one for one in told["findings"] if one["level"] == "error")
     assert (finding["instance"], finding["line"], finding["file"]) == ("alpha", line, str(rack))
     assert (finding["key"], finding["code"]) == ("instance.alpha.server.ctx_sise", "unknown-option")
+    assert set(finding) == {"level", "code", "instance", "file", "line", "key", "message", "hint"}
     assert {one["name"] for one in told["memory"]["instances"]} == {"alpha", "beta"}
     assert all(part["total_bytes"] > 1 << 20 for one in told["memory"]["instances"] for part in one["devices"])
+
+
+def test_nothing_is_an_error_where_nothing_would_be_started(cli: Cli, rack: Path, parts: Parts) -> None:
+    spoil(rack, f'"{parts.server}"', '"/none"\nenable = false')
+    spoil(rack, "ctx_size", "ctx_sise")
+    told = json.loads(cli("check", "--json", rack).stdout)
+    assert {one["level"] for one in told["findings"]} == {"note"}
+    assert cli("up", rack).returncode == 0
 
 
 def test_file_that_is_not_of_the_contract_is_told_by_the_same_means(cli: Cli, rack: Path) -> None:
@@ -89,6 +98,11 @@ def test_file_that_is_not_of_the_contract_is_told_by_the_same_means(cli: Cli, ra
     assert {one["line"] for one in told["findings"]} == {line, line + 1}
     assert {one["code"] for one in told["findings"]} == {"config"}
     assert cli("check", rack).returncode == 78
+    spoil(rack, 'restart = "sometimes"\nlogdir', "log_dir")
+    line = spoil(rack, "ctx_size = 1024", "")
+    spoil(rack, "[instance.beta.server]\nport = ", "[instance.beta.server]\nport = 1")
+    (port,) = json.loads(cli("check", "--json", rack).stdout)["findings"]
+    assert (port["instance"], port["line"], port["key"]) == ("beta", line + 2, "instance.beta.server.port")
     missing = cli("check", rack.parent / "missing.toml")
     assert (missing.returncode, missing.stdout) == (78, "")
     assert "no such file" in missing.stderr
