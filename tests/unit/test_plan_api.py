@@ -60,6 +60,11 @@ def test_first_file_that_says_anything_counts(tmp_path):
     assert (str(found.endpoint), found.token, found.is_chosen) == ("127.0.0.1:9000", "x", True)
 
 
+def test_localhost_is_one_address(tmp_path):
+    plan = plan_of(tmp_path, "[master]\napi_host = 'localhost'\n")
+    assert str(address([plan.api], plan.specs).endpoint) == "127.0.0.1:8081"
+
+
 def test_relative_token_file_counts_from_the_files_folder(tmp_path):
     plan = plan_of(tmp_path, "[master]\napi_token_file = 'secrets/token'\n")
     assert plan.api.token_file == f"{tmp_path}/secrets/token"
