@@ -35,13 +35,14 @@ class InferDevError(Exception):
         self.hint = hint
 
     def as_problem(self) -> dict[str, str | int]:
-        """The error as an RFC 9457 problem document."""
+        """The error as an RFC 9457 problem document; `error` is for programs that look for that key."""
         return {
             "type": f"urn:infer-dev:error:{self.code}",
             "title": self.code,
             "status": self.http_status,
             "detail": self.message,
             "hint": self.hint,
+            "error": self.message,
         }
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from infer_dev import __version__
 from infer_dev.api.control_socket import ControlSocket
-from infer_dev.api.http import HttpServer
+from infer_dev.api.listen import TcpListener
 from infer_dev.api.observe import Observe
 from infer_dev.api.routes import Routes
+from infer_dev.api.server import HttpServer
 from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
@@ -115,8 +116,10 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
     supervisor = Supervisor(around, _judge)
     path = socket_path(runtime)
     observe = Observe(supervisor, runtime)
-    http = HttpServer(Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper, observe=observe).router())
-    observe.connections = lambda: http.connections
+    router = Routes(supervisor, address=f"unix:{path}", keeper=pulse.keeper, observe=observe).router()
+    http, tcp = HttpServer(router), TcpListener(router, lambda: supervisor.api_address)
+    observe.connections = lambda: http.connections + tcp.connections
+    supervisor.door = tcp
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -133,7 +136,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
             logs = keep(supervisor.log_duties, around.clock)
-            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs)]
+            others = [tasks.create_task(other) for other in (_warm_up(), beating, logs, tcp.follow())]
             await running
             for task in others:
                 task.cancel()
@@ -141,7 +144,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
         pulse.leaving()
         around.history.close()
         control.close()
-        await http.close()
+        await asyncio.gather(http.close(), tcp.close())
         log.info("daemon pid=%d leaves", os.getpid())
 
 

@@ -8,8 +8,10 @@ from dataclasses import asdict
 
 from infer_dev import __version__
 from infer_dev.api import events
+from infer_dev.api.catalog import Catalog, wrapper_keys
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.api.observe import Observe
+from infer_dev.api.openapi import OpenApi
 from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
@@ -19,6 +21,8 @@ from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.reading import Asked
 from infer_dev.supervisor.supervisor import Supervisor
+
+MOST_DIGITS = 15  # of an event's id, of a number of lines; CPython refuses some thousand with an error
 
 
 class Routes:
@@ -39,6 +43,7 @@ class Routes:
         router = Router()
         router.add("GET", "/healthz", self.healthz)
         router.add("GET", "/status", self.status)
+        router.add("GET", "/models", Catalog(self._supervisor).models)
         router.add("GET", "/events", self.events)
         router.add("GET", "/logs/{name}", self.logs)
         router.add("POST", "/up", self.up)
@@ -50,6 +55,7 @@ class Routes:
         router.add("POST", "/instances/{name}/stop", self.stop)
         router.add("POST", "/instances/{name}/restart", self.restart)
         self._observe.register(router)
+        router.add("GET", "/openapi.json", OpenApi(router.routes).answer)
         return router
 
     async def healthz(self, _: Request) -> Response:
@@ -70,7 +76,7 @@ class Routes:
             for status, shown in zip(statuses, instances, strict=True):
                 lines, _ = logfile.tail(status.log_file, 1)
                 shown["log_line"] = lines[0] if lines else ""
-        return json_response({"daemon": self._daemon(), "instances": instances, **machine})
+        return json_response({"daemon": self._daemon(), **wrapper_keys(statuses), "instances": instances, **machine})
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
@@ -131,26 +137,30 @@ class Routes:
                 await self._supervisor.wait_left()
         return json_response({"names": names, "left": self._supervisor.has_left, "pid": os.getpid()})
 
-    async def handover(self, _: Request) -> Response:
+    async def handover(self, request: Request) -> Response:
         """Leave, and leave the instances to the next daemon."""
+        request.json({})
         self._supervisor.hand_over()
         await self._supervisor.wait_left()
         return json_response({"pid": os.getpid(), "keeper": self._keeper})
 
     async def start(self, request: Request) -> Response:
         """Start one instance; does not wait until it is ready."""
+        request.json({})
         name, last_id = request.path["name"], self._supervisor.history.last_id
         await self._supervisor.start([name])
         return json_response({"states": self._states([name]), "last_id": last_id})
 
     async def stop(self, request: Request) -> Response:
         """Stop one instance; answers once it is at rest."""
+        request.json({})
         name, last_id = request.path["name"], self._supervisor.history.last_id
         await self._supervisor.stop([name])
         return json_response({"states": self._states([name]), "last_id": last_id})
 
     async def restart(self, request: Request) -> Response:
         """Restart one instance; does not wait until it is ready."""
+        request.json({})
         name, last_id = request.path["name"], self._supervisor.history.last_id
         await self._supervisor.restart([name])
         return json_response({"states": self._states([name]), "last_id": last_id})
@@ -158,7 +168,7 @@ class Routes:
     async def events(self, request: Request) -> Response:
         """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?kind=a,b`; `?follow=0`: what there is."""
         given = request.headers.get("last-event-id") or request.query.get("after", "0")
-        if not (given.isascii() and given.isdigit()):
+        if not _is_count(given):
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
         history, kinds = self._supervisor.history, events.kinds_of(request.query.get("kind", ""))
         if request.query.get("follow") == "0":
@@ -169,7 +179,7 @@ class Routes:
         """An instance's log, rotated parts first; `?tail=N` its last lines, `?follow=1` what comes as well."""
         status = self._supervisor.status([request.path["name"]])[0]
         tail = request.query.get("tail", "")
-        if tail and not (tail.isascii() and tail.isdigit()):
+        if tail and not _is_count(tail):
             raise UsageError(f"cannot read the request: tail: expected a number of lines, got {tail!r}")
         start = logread.START
         if tail:  # may have to read hundreds of megabytes
@@ -187,7 +197,8 @@ class Routes:
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "config": ",".join(self._supervisor.sources) or None,
-            "api": self._address,
+            "api": [self._address, *self._supervisor.door.urls],
+            "api_note": self._supervisor.door.note,
         }
 
 
@@ -216,6 +227,10 @@ def _asked(request: Request) -> tuple[Source, Asked]:
         raise UsageError(f"cannot read the request: {err}") from err
     check, keep_going = body["check"] is not False, bool(body["keep_going"])
     return source, Asked(plan=plan, check=check, keep_going=keep_going, refused=refused)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _absolute(path: str) -> str:

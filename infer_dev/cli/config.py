@@ -39,7 +39,7 @@ def merged_document(file: ConfigFile) -> dict[str, object]:
         one.name: {"control": one.control.model_dump(exclude_none=True), "server": dict(one.server)}
         for one in file.instances
     }
-    return {"master": file.master.model_dump(), "instance": instances}
+    return {"master": file.master.model_dump(exclude_none=True), "instance": instances}
 
 
 def _show_argv(source: Source) -> int:

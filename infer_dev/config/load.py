@@ -11,7 +11,7 @@ from infer_dev.config.merge import merge_tables
 from infer_dev.config.overrides import parse_overrides
 from infer_dev.config.place import Place, dotted
 from infer_dev.config.schema import MasterTable
-from infer_dev.config.validate import Finding, Instance, check_instances, check_shape, check_table, check_text
+from infer_dev.config.validate import Finding, Instance, check_instances, check_master, check_shape, check_text
 from infer_dev.errors import ConfigError
 from infer_dev.settings import CONFIG_VAR, OVERRIDES_VAR
 
@@ -103,7 +103,7 @@ def load(path: str, overrides: str | None = None) -> ConfigFile:
     findings = [*check_text(document), *check_shape(document)]
     master = None
     if isinstance(table := document.get("master", {}), dict):
-        master, master_findings = check_table(MasterTable, ("master",), table)
+        master, master_findings = check_master(table)
         findings += master_findings
     instances: list[Instance] = []
     if isinstance(tables := document.get("instance", {}), dict):
@@ -111,7 +111,7 @@ def load(path: str, overrides: str | None = None) -> ConfigFile:
         findings += instance_findings
     if findings:
         raise _config_error(path, text, over, findings)
-    assert isinstance(master, MasterTable)  # noqa: S101 - None only with findings
+    assert master is not None  # noqa: S101 - None only with findings
     return ConfigFile(path, master, tuple(instances), text, document, over)
 
 

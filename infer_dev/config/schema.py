@@ -62,6 +62,10 @@ def _environment_names(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+API_HOST_PATTERN = r"^[0-9A-Za-z._:%-]+$"
+# What can stand in a header as it is (RFC 6750); a line break or a blank in it would never compare equal.
+BEARER_PATTERN = r"^[!-~]+$"
+
 Environment = Annotated[dict[str, str], AfterValidator(_environment_names)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 SecondsOrOff = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
@@ -78,6 +82,25 @@ class MasterTable(_Table):
     enable: bool = Field(default=True, description="false: nothing of this file is started")
     llama_cpp_path: str = Field(
         default="", description="the llama-server to run, and no other; empty: the usual places are searched"
+    )
+    # None where the file says nothing: what is said wins over an instance on the same port, a default does not.
+    api_host: str | None = Field(
+        default=None,
+        pattern=API_HOST_PATTERN,
+        description="address of the management API, 127.0.0.1 by default; any but loopback needs a token",
+    )
+    api_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port of the management API; 0: on its unix socket only; "
+        "default: 8081, unless an instance uses that",
+    )
+    api_token: str | None = Field(
+        default=None, pattern=BEARER_PATTERN, description="what a client over TCP has to send: a bearer token"
+    )
+    api_token_file: str | None = Field(
+        default=None, min_length=1, description="the file that holds the token; nobody else should be able to read it"
     )
 
 

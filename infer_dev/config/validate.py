@@ -7,8 +7,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from infer_dev.config.loopback import is_loopback
 from infer_dev.config.merge import merge_server, merge_tables
-from infer_dev.config.schema import NAME_PATTERN, RESERVED_NAMES, ControlTable, ServerValue
+from infer_dev.config.schema import (
+    API_HOST_PATTERN,
+    BEARER_PATTERN,
+    NAME_PATTERN,
+    RESERVED_NAMES,
+    ControlTable,
+    MasterTable,
+    ServerValue,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,20 @@ def _unpassable(text: str) -> str:
     return ""
 
 
+def check_master(table: object) -> tuple[MasterTable | None, list[Finding]]:
+    """`[master]`, or what is wrong with it."""
+    master, findings = check_table(MasterTable, ("master",), table)
+    if not isinstance(master, MasterTable):
+        return None, findings
+    if master.api_token is not None and master.api_token_file is not None:
+        findings.append(Finding(("master", "api_token_file"), "api_token is set, too", "leave one of the two out"))
+    has_token = master.api_token is not None or master.api_token_file is not None
+    if master.api_host is not None and not is_loopback(master.api_host) and master.api_port != 0 and not has_token:
+        what = f"the API would be open to everybody who can reach {master.api_host}: it needs a token"
+        findings.append(Finding(("master", "api_host"), what, "set master.api_token_file, or leave api_host out"))
+    return master, findings
+
+
 def check_instances(tables: Mapping[str, Any]) -> tuple[list[Instance], list[Finding]]:
     """The instances with their defaults merged in, and what is wrong with any of the tables.
 
@@ -150,12 +173,20 @@ _EXPECTED = {
     "tuple_type": "expected an array",
 }
 
+# What was given is not told: it may be a secret.
+_PATTERNS = {
+    API_HOST_PATTERN: "expected an address, such as 127.0.0.1",
+    BEARER_PATTERN: "expected letters, digits and signs of ASCII, at least one, without blanks",
+}
+
 
 def _explain(problem: Mapping[str, Any]) -> str:  # Any: pydantic's error details
     """Tells pydantic's finding in the words of a TOML file."""
     kind, got = problem["type"], _describe(problem["input"])
     if kind == "value_error":
         return str(problem["ctx"]["error"])
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[problem["ctx"]["pattern"]]
     expected = _EXPECTED.get(kind) or str(problem["msg"]).replace("Input should be", "expected")
     return f"{expected}, got {got}"
 

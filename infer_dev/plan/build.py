@@ -8,6 +8,7 @@ from infer_dev.config.load import ConfigFile
 from infer_dev.config.schema import ControlTable
 from infer_dev.config.validate import Instance
 from infer_dev.errors import ConfigError
+from infer_dev.plan.api import refuse_clashes
 from infer_dev.plan.argv import (
     ALIAS_FLAGS,
     DEFAULT_PORT,
@@ -17,7 +18,7 @@ from infer_dev.plan.argv import (
     model_of,
     server_argv,
 )
-from infer_dev.plan.model import Command, Plan, Policy, Spec, Topic
+from infer_dev.plan.model import Api, Command, Plan, Policy, Spec, Topic
 
 
 def build_plan(file: ConfigFile, binary: str, environ: Mapping[str, str]) -> Plan:
@@ -29,16 +30,19 @@ def build_plan(file: ConfigFile, binary: str, environ: Mapping[str, str]) -> Pla
         environ: what the instances inherit; `LD_LIBRARY_PATH` and `CUDA_DEVICE_ORDER` in it are respected.
 
     Raises:
-        ConfigError: a port that is none.
+        ConfigError: a port that is none, or the management API's.
     """
     specs = tuple(_spec(file, instance, binary, environ) for instance in file.instances)
-    return Plan(
+    plan = Plan(
         source=file.path,
         enabled=file.master.enable,
         binary=binary,
         specs=specs,
         places={spec.name: _places(file, spec.name) for spec in specs},
+        api=_api(file),
     )
+    refuse_clashes(plan)
+    return plan
 
 
 def instance_env(control: ControlTable, binary: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -59,6 +63,15 @@ def instance_env(control: ControlTable, binary: str, environ: Mapping[str, str])
     if libraries := ":".join(part for part in (posixpath.dirname(binary), behind) if part):
         env["LD_LIBRARY_PATH"] = libraries
     return env
+
+
+def _api(file: ConfigFile) -> Api:
+    master = file.master
+    said = {name: getattr(master, f"api_{name}") for name in ("host", "port", "token", "token_file")}
+    said = {name: value for name, value in said.items() if value is not None}
+    if "token_file" in said:
+        said["token_file"] = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), said["token_file"]))
+    return Api(**said, places={name: file.place("master", f"api_{name}") for name in said})
 
 
 def _places(file: ConfigFile, name: str) -> dict[Topic, str]:

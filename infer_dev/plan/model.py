@@ -18,6 +18,25 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What a file says of the management API; None where it says nothing.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0: none.
+        token: what clients have to send.
+        token_file: absolute path of the file that holds the token.
+        places: attribute → where it stands in the file, for messages.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What a plan is made from; kept by the daemon so that a reload means the same.
 
@@ -25,11 +44,13 @@ class Source:
         path: absolute path of the file.
         overrides: JSON text laid over it, or None.
         search_path: the `PATH` in which a llama-server is looked for.
+        api: what the file said of the API when it was taken in: a new daemon listens there without reading it.
     """
 
     path: str
     overrides: str | None
     search_path: str
+    api: Api = field(default_factory=Api)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +164,7 @@ class Plan:
         binary: the llama-server of every spec.
         specs: in the file's order.
         places: instance name → where what of it stands in the file, for messages.
+        api: what the file says of the management API.
     """
 
     source: str
@@ -150,6 +172,7 @@ class Plan:
     binary: str
     specs: tuple[Spec, ...]
     places: Mapping[str, Mapping[Topic, str]] = field(default_factory=dict)
+    api: Api = field(default_factory=Api)
 
     def place(self, name: str, topic: Topic) -> str:
         """`FILE:LINE: dotted.key` of what of an instance; names the instance even where a default is to blame."""

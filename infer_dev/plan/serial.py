@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from math import isfinite
 from typing import Any
 
-from infer_dev.plan.model import Command, Endpoint, Plan, Policy, Spec, Topic
+from infer_dev.plan.model import Api, Command, Endpoint, Plan, Policy, Source, Spec, Topic
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:  # Any: a JSON document
@@ -24,9 +24,28 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:  # Any: a JSON document
         places = {
             name: {Topic(topic): place for topic, place in of.items()} for name, of in document["places"].items()
         }
-        return Plan(**{**document, "specs": specs, "places": places})
+        api = api_from_json(document.get("api", {}))
+        return Plan(**{**document, "specs": specs, "places": places, "api": api})
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ValueError(f"not a plan of this version: {err}") from err
+
+
+def source_from_json(document: Mapping[str, Any]) -> Source:  # Any: a JSON document
+    """One source, as `dataclasses.asdict` tells it.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is none.
+    """
+    source = Source(**{**document, "api": api_from_json(document.get("api", {}))})
+    _refuse_other_types(source)
+    return source
+
+
+def api_from_json(document: Mapping[str, Any]) -> Api:  # Any: a JSON document
+    """What such a document says of the API; raises as `source_from_json`."""
+    api = Api(**document)
+    _refuse_other_types(api)
+    return api
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:  # Any: a JSON document
@@ -64,7 +83,7 @@ def spec_from_json(document: Mapping[str, Any]) -> Spec:  # Any: a JSON document
     return spec
 
 
-def _refuse_other_types(one: Spec | Command | Endpoint | Policy) -> None:
+def _refuse_other_types(one: Api | Source | Spec | Command | Endpoint | Policy) -> None:
     for field in fields(one):
         check = _CHECKS.get(field.type)
         if check is not None and not check(getattr(one, field.name)):
@@ -96,6 +115,7 @@ _CHECKS: dict[object, Callable[[object], bool]] = {
     str | None: lambda value: value is None or _is_text(value),
     bool: lambda value: isinstance(value, bool),
     int: _is_count,
+    int | None: lambda value: value is None or _is_count(value),
     float: _is_number,
     tuple[str, ...]: _are_texts,
     Mapping[str, str]: _is_environment,

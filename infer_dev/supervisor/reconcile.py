@@ -2,12 +2,38 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from infer_dev.check.verdict import Refusal
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
 from infer_dev.supervisor.lifecycle import RUNNING, SETTLED, State
 from infer_dev.supervisor.order import Seat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpResult:
+    """What `up` set going.
+
+    Attributes:
+        enabled: False if `[master].enable` is: then nothing was done.
+        waiting: instances of the file that should become ready.
+        attached: those of them that `up` stays with (`background = false`).
+        last_id: the id of the last record before anything was started.
+        changes: what became of which instance.
+        started: instances that got a new process.
+        warnings: what a check found, a line each.
+        refused: instances that were not started, as a check says that they cannot work, and why.
+    """
+
+    enabled: bool
+    waiting: tuple[str, ...]
+    attached: tuple[str, ...]
+    last_id: int
+    changes: Changes
+    started: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,30 +61,22 @@ class Intent:
         """Those that should become ready by themselves."""
         return tuple(spec for spec in self.plan.specs if spec.starts_itself and spec.name not in self.beaten)
 
+    def result(self, last_id: int, refused: Mapping[str, Refusal]) -> UpResult:
+        """What was set going, when it was.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpResult:
-    """What `up` set going.
-
-    Attributes:
-        enabled: False if `[master].enable` is: then nothing was done.
-        waiting: instances of the file that should become ready.
-        attached: those of them that `up` stays with (`background = false`).
-        last_id: the id of the last record before anything was started.
-        changes: what became of which instance.
-        started: instances that got a new process.
-        warnings: what a check found, a line each.
-        refused: instances that were not started, as a check says that they cannot work, and why.
-    """
-
-    enabled: bool
-    waiting: tuple[str, ...]
-    attached: tuple[str, ...]
-    last_id: int
-    changes: Changes
-    started: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)
+        Args:
+            last_id: of the last record before that.
+            refused: instances that a check says cannot work.
+        """
+        return UpResult(
+            enabled=True,
+            waiting=tuple(spec.name for spec in self.waiting),
+            attached=tuple(spec.name for spec in self.waiting if not spec.background),
+            last_id=last_id,
+            changes=self.changes,
+            started=self.starting,
+            refused={name: refused[name].detail for name in self.starting if name in refused},
+        )
 
 
 def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, start_resting: bool) -> Intent:
@@ -93,6 +111,13 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
         beaten=tuple(name for name in new if name in beaten),
         differences={name: differences(ours[name].spec, new[name]) for name in (*changes.changed, *changes.updated)},
     )
+
+
+def as_started(spec: Spec, digest: str, new: Spec | None) -> Spec:
+    """An instance's spec; with the command of `new` if its process was started with just that one."""
+    if new is not None and digest and digest == new.command.digest:
+        return replace(spec, command=new.command)
+    return spec
 
 
 def is_at_rest(seat: Seat) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Source, Spec
-from infer_dev.plan.serial import spec_from_json, spec_to_json
+from infer_dev.plan.serial import source_from_json, spec_from_json, spec_to_json
 from infer_dev.settings import INSTANCES_NAME, SOURCES_NAME
 from infer_dev.supervisor.lifecycle import Exited, Failure, Life, State
 
@@ -142,7 +142,7 @@ class StateStore:
         for path, found in present.items():
             try:
                 if path == self._sources:
-                    sources = {_text(one["path"]): Source(**one) for one in found["sources"]}
+                    sources = {_text(one["path"]): source_from_json(one) for one in found["sources"]}
                     order = [_text(name) for name in found["order"]]
                 else:
                     record = _record_from_json(found)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,13 +10,15 @@ from dataclasses import replace
 from infer_dev.check.preflight import refuse_conflicts, refuse_obstacles
 from infer_dev.check.verdict import Refusal, Verdict
 from infer_dev.errors import InstanceError, NotFoundError, TimedOutError, UnavailableError
+from infer_dev.plan.api import Address, address, refuse_clashes
 from infer_dev.plan.diff import Changes
-from infer_dev.plan.model import Plan, Source, Spec
+from infer_dev.plan.model import Endpoint, Plan, Source, Spec
+from infer_dev.supervisor.door import Door
 from infer_dev.supervisor.instance import Instance
-from infer_dev.supervisor.lifecycle import Event, Kill, Restart, Start, State, Stop
+from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
-from infer_dev.supervisor.reconcile import Intent, UpResult, busy_members, intend
+from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
 from infer_dev.supervisor.reloads import recorded, reload_when_wanted
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
@@ -34,6 +37,7 @@ class Supervisor:
         self._reader = Reader(around.environ, judge)
         self.history = around.history
         self.sources: dict[str, Source] = {}
+        self.door = Door()
         self._instances: dict[str, Instance] = {}
         self._reconciling = asyncio.Lock()
         self._leaving = asyncio.Event()
@@ -82,6 +86,11 @@ class Supervisor:
             self._save_sources()
             adopted = [name for name, one in self._instances.items() if one.seat.has_process]
             log.info("adopted %s", ", ".join(adopted) or "nothing that runs")
+
+    @property
+    def api_address(self) -> Address:
+        """Where the files that are up want the API."""
+        return address([one.api for one in self.sources.values()], list(self.specs().values()))
 
     @property
     def is_leaving(self) -> bool:
@@ -193,7 +202,8 @@ class Supervisor:
         if not reading.plan.enabled:
             return Verdict()
         starting = self._intend(reading.plan, start_resting=start_resting).starting
-        running = {one.spec.endpoint: one.status().pid for one in self._instances.values() if one.is_running}
+        running: dict[Endpoint, int | None] = dict.fromkeys(self.door.held, os.getpid())
+        running |= {one.spec.endpoint: one.status().pid for one in self._instances.values() if one.is_running}
         return await self._reader.judged(reading, starting, running)
 
     def _refuse_unknown(self, path: str) -> None:
@@ -302,10 +312,11 @@ class Supervisor:
         ours, others = {}, []
         for name, one in self._instances.items():
             if one.spec.source == plan.source:
-                ours[name] = replace(one.seat, spec=_as_started(one, news.get(name)))
+                ours[name] = replace(one.seat, spec=as_started(one.spec, one.digest, news.get(name)))
             else:
                 others.append(one.seat)
-        refuse_conflicts(plan, [seat.spec for seat in others])
+        refuse_conflicts(plan, foreign := [seat.spec for seat in others])
+        refuse_clashes(plan, {path: one.api for path, one in self.sources.items() if path != plan.source}, foreign)
         return intend(plan, ours, others, start_resting=start_resting)
 
     async def _reconcile(
@@ -315,26 +326,18 @@ class Supervisor:
             return UpResult(enabled=False, waiting=(), attached=(), last_id=self.history.last_id, changes=Changes())
         intent = self._intend(plan, start_resting=start_resting)
         ending = [self._instances[name] for name in intent.ending]
-        freed = {one.spec.endpoint for one in ending if one.is_running}
+        freed = {one.spec.endpoint for one in ending if one.is_running} | self.door.held
         refuse_obstacles(plan, intent.starting, freed)
         await self._end(ending)  # all before anything starts: two instances may swap their ports
         await self._take_on(intent)
-        self.sources[plan.source] = source
+        self.sources[plan.source] = replace(source, api=plan.api)
         self._save_sources()
+        await self.door.settle()  # before anything starts: an instance may want the API's port
         self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
-        refused = refused or {}
-        first = events_of(intent.starting, refused)
+        first = events_of(intent.starting, refused := refused or {})
         await asyncio.gather(*(self._instances[name].tell(event) for name, event in first.items()))
-        return UpResult(
-            enabled=True,
-            waiting=tuple(spec.name for spec in intent.waiting),
-            attached=tuple(spec.name for spec in intent.waiting if not spec.background),
-            last_id=last_id,
-            changes=intent.changes,
-            started=intent.starting,
-            refused={name: refused[name].detail for name in intent.starting if name in refused},
-        )
+        return intent.result(last_id, refused)
 
     async def _take_on(self, intent: Intent) -> None:
         """Have the instances that the plan names, as it names them, in its order."""
@@ -362,7 +365,7 @@ class Supervisor:
             TimedOutError: one does not end, though it was killed.
         """
         ending = list(instances)
-        await self._tell_all(ending, Stop())
+        await asyncio.gather(*(instance.tell(Stop()) for instance in ending))
         policies = [instance.spec.policy for instance in ending]
         longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
         try:
@@ -377,9 +380,6 @@ class Supervisor:
             ) from err
         return tuple(one.spec.name for one, at_rest in zip(ending, rests, strict=True) if not at_rest)
 
-    async def _tell_all(self, instances: Iterable[Instance], event: Event) -> None:
-        await asyncio.gather(*(instance.tell(event) for instance in instances))
-
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()
         self._around.store.remove(name)
@@ -388,10 +388,3 @@ class Supervisor:
 
     def _save_sources(self) -> None:
         self._around.store.save_sources(self.sources, self._instances)
-
-
-def _as_started(instance: Instance, new: Spec | None) -> Spec:
-    """The instance's spec; with the command of `new` if its process was started with just that one."""
-    if new is not None and instance.digest and instance.digest == new.command.digest:
-        return replace(instance.spec, command=new.command)
-    return instance.spec

@@ -90,7 +90,10 @@ def test_override_adds_an_instance_after_those_of_the_file(tmp_path):
     ],
 )
 def test_override_of_master_replaces_single_keys(tmp_path, overrides, enable, path):
-    assert laid_over(tmp_path, overrides).master.model_dump() == {"enable": enable, "llama_cpp_path": path}
+    assert laid_over(tmp_path, overrides).master.model_dump(exclude_none=True) == {
+        "enable": enable,
+        "llama_cpp_path": path,
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from infer_dev.api import http
-from infer_dev.api.http import HttpServer, Request, Response, Router, json_response
+from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.peer import MAX_HEAD_BYTES
+from infer_dev.api.server import HttpServer, Limits
 from infer_dev.errors import ConfigError
 
+LIMITS = Limits(body_bytes=100_000)
 
-@pytest.fixture
-async def path(tmp_path: Path) -> AsyncIterator[str]:
+
+def routes() -> Router:
     router = Router()
 
     async def echo(request: Request) -> Response:
@@ -37,13 +41,40 @@ async def path(tmp_path: Path) -> AsyncIterator[str]:
     router.add("POST", "/echo/{name}", echo)
     router.add("GET", "/broken", broken)
     router.add("GET", "/refused", refused)
+
+    async def quiet(_: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await asyncio.Event().wait()
+
+        return Response(pieces())
+
+    async def large(_: Request) -> Response:
+        return Response(b"x" * 30_000_000)
+
     router.add("GET", "/endless", endless)
-    server = HttpServer(router)
-    where = str(tmp_path / "s.sock")
-    listening = await asyncio.start_unix_server(server.serve_connection, where)
-    yield where
-    listening.close()
-    await server.close()
+    router.add("GET", "/quiet", quiet)
+    router.add("GET", "/large", large)
+    return router
+
+
+@asynccontextmanager
+async def serving(where: Path, limits: Limits = LIMITS) -> AsyncIterator[tuple[str, HttpServer]]:
+    """A server with these limits on a socket in the folder."""
+    server = HttpServer(routes(), limits=limits)
+    path = str(where / "s.sock")
+    listening = await asyncio.start_unix_server(server.serve_connection, path)
+    try:
+        yield path, server
+    finally:
+        listening.close()
+        await server.close()
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> AsyncIterator[str]:
+    async with serving(tmp_path) as (where, _):
+        yield where
 
 
 async def talk(path: str, data: bytes) -> bytes:
@@ -58,6 +89,11 @@ async def talk(path: str, data: bytes) -> bytes:
 def request(method: str, target: str, body: bytes = b"") -> bytes:
     head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def chunked(method: str, target: str, body: bytes) -> bytes:
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head.encode() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
 def problem(answer: bytes) -> dict[str, object]:
@@ -84,20 +120,44 @@ async def test_one_connection_serves_many_requests(path: str) -> None:
     ("data", "status"),
     [
         (request("GET", "/nowhere"), 404),
-        (request("DELETE", "/broken"), 400),
+        (request("DELETE", "/broken"), 405),
         (request("POST", "/echo/a", b"{"), 400),
         (request("POST", "/echo/a", b"[]"), 400),
         (request("POST", "/echo/a", b'{"k": 1}'), 400),
         (request("POST", "/echo/a", b'{"other": "v"}'), 400),
-        (request("POST", "/echo/a", b"x" * (http.MAX_BODY_BYTES + 1)), 400),
+        (request("POST", "/echo/a", b'{"k": "\\u0000"}'), 400),
+        (request("POST", "/echo/a", b'{"k": "\\ud800"}'), 400),
+        (request("POST", "/echo/a", b"x" * (LIMITS.body_bytes + 1)), 413),
+        (chunked("POST", "/echo/a", b"x" * (LIMITS.body_bytes + 1)), 413),
         (request("GET", "/refused"), 422),
         (request("GET", "/broken"), 500),
         (b"not http at all\r\n\r\n", 400),
-        (b"GET /" + b"x" * (http.MAX_HEAD_BYTES + 10), 400),
+        (b"GET /" + b"x" * (MAX_HEAD_BYTES + 10), 400),
     ],
 )
 async def test_errors_are_problem_documents(path: str, data: bytes, status: int) -> None:
-    assert problem(await talk(path, data))["status"] == status
+    told = problem(await talk(path, data))
+    assert told["status"] == status
+    assert told["error"] == told["detail"]
+
+
+async def test_wrong_method_is_told_which_are_right(path: str) -> None:
+    assert b"\r\nAllow: GET, POST\r\n" in await talk(path, request("DELETE", "/echo/a"))
+
+
+async def test_name_that_is_not_utf8_comes_back_as_it_went(path: str) -> None:
+    answer = await talk(path, request("POST", "/echo/a", b'{"k": "/x\\udcff"}'))
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["body"] == {"k": "/x\udcff"}
+
+
+async def test_client_that_asks_before_it_sends_its_body_is_told_to_go_on(path: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"POST /echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        writer.write(b"{}")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    writer.close()
 
 
 async def test_bug_in_a_handler_tells_nothing_of_its_inside(path: str) -> None:
@@ -114,22 +174,89 @@ async def test_peer_that_leaves_in_mid_answer_is_survived(path: str) -> None:
     assert b"200" in await talk(path, request("GET", "/echo/a"))
 
 
-async def test_peer_that_sends_half_a_request_is_let_go(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "IDLE_TIMEOUT_S", 0.1)
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(b"GET /echo/a HT")
-    assert await asyncio.wait_for(reader.read(), 10) == b""
-    writer.close()
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /echo/a HT", b"POST /echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"],
+    ids=["nothing", "half-a-head", "half-a-body"],
+)
+async def test_peer_that_keeps_the_server_waiting_is_let_go(tmp_path: Path, sent: bytes) -> None:
+    async with serving(tmp_path, Limits(idle_s=0.2, head_s=0.1, request_s=0.1)) as (path, _):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
 
 
-async def test_connections_beyond_the_limit_are_closed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
-    held = [await asyncio.open_unix_connection(path) for _ in range(2)]
-    await asyncio.sleep(0.05)
-    reader, writer = await asyncio.open_unix_connection(path)
-    assert await asyncio.wait_for(reader.read(), 10) == b""
-    for _, one in [*held, (reader, writer)]:
-        one.close()
+async def test_head_that_comes_in_drips_is_not_waited_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, Limits(head_s=0.3)) as (path, _), asyncio.timeout(10):
+        reader, writer = await asyncio.open_unix_connection(path)
+        ended = asyncio.ensure_future(reader.read())
+        writer.write(b"GET / HTTP/1.1\r\n")
+        while not ended.done():
+            writer.write(b"X: y\r\n")
+            await asyncio.wait({ended}, timeout=0.02)
+        assert ended.result() == b""
+        writer.close()
+
+
+async def test_connections_beyond_the_limit_are_turned_away(tmp_path: Path) -> None:
+    async with serving(tmp_path, Limits(connections=2)) as (path, _), asyncio.timeout(10):
+        held = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(request("GET", "/echo/a"))
+            await reader.readuntil(b"\r\n\r\n")
+        assert problem(await talk(path, b""))["title"] == "busy"
+        held[0][1].close()
+        while b"200" not in await talk(path, request("GET", "/echo/a")):
+            await asyncio.sleep(0.01)
+        held[1][1].close()
+
+
+async def test_streams_leave_room_for_requests(tmp_path: Path) -> None:
+    async with serving(tmp_path, Limits(streams=2)) as (path, _), asyncio.timeout(10):
+        held = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(request("GET", "/quiet"))
+            await reader.readuntil(b"begun")
+        refused = await talk(path, request("GET", "/quiet"))
+        assert (problem(refused)["status"], b"\r\nRetry-After: " in refused) == (503, True)
+        assert b"200" in await talk(path, request("GET", "/echo/a"))
+        held[0][1].close()  # hung up in a quiet moment: the place is free again
+        while True:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(request("GET", "/quiet"))
+            if b" 200 " in await reader.readuntil(b"\r\n\r\n"):
+                break
+            writer.close()
+        writer.close()
+        held[1][1].close()
+
+
+@pytest.mark.parametrize("target", ["/endless", "/large"])
+async def test_reader_that_takes_nothing_is_let_go(tmp_path: Path, target: str) -> None:
+    async with serving(tmp_path, Limits(stall_s=0.2, connections=1)) as (path, _), asyncio.timeout(20):
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(path)
+            slow.sendall(request("GET", target))
+            while b"200" not in await talk(path, request("GET", "/echo/a")):  # the one place is free again
+                await asyncio.sleep(0.01)
+
+
+async def test_retired_server_ends_streams_and_idle_connections_but_no_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (path, server), asyncio.timeout(10):
+        idle, stream, large = [await asyncio.open_unix_connection(path) for _ in range(3)]
+        idle[1].write(request("GET", "/echo/a"))
+        await idle[0].readuntil(b"\r\n\r\n")
+        stream[1].write(request("GET", "/quiet"))
+        await stream[0].readuntil(b"begun")
+        large[1].write(request("GET", "/large"))
+        await large[0].readuntil(b"\r\n\r\n")
+        server.retire()
+        await idle[0].read()
+        await stream[0].read()
+        assert len(await large[0].read()) == 30_000_000
+        for _, writer in (idle, stream, large):
+            writer.close()
 
 
 async def test_quiet_answer_ends_when_its_peer_leaves(tmp_path: Path) -> None:
