@@ -89,14 +89,17 @@ class Peer:
         finally:
             hung_up.cancel()
 
-    async def refuse(self, response: Response, body: bytes) -> None:
-        """Send an answer though the request has not come to its end; nothing comes after it."""
+    async def refuse(self, response: Response, body: bytes, *, linger: bool = True) -> None:
+        """Send an answer though the request has not come to its end; nothing comes after it.
+
+        Closed on what is still coming, the peer would get a reset, perhaps before it has read the answer: it is given
+        some time, unless `linger` is false.
+        """
         if self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         await self.send(response, body, close=True)
-        if self._connection.their_state is h11.DONE:
+        if self._connection.their_state is h11.DONE or not linger:
             return
-        # Closed on what is still coming, the peer would get a reset, perhaps before it has read the answer.
         with contextlib.suppress(OSError, TimeoutError):
             self._writer.write_eof()
             async with asyncio.timeout(LINGER_S):

@@ -20,6 +20,7 @@ from infer_dev.errors import InferDevError, UsageError
 log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 1.0
+MOST_TURNED_AWAY = 32
 RETRY_AFTER = {"Retry-After": "5"}
 
 Check = Callable[[h11.Request], None]
@@ -60,6 +61,7 @@ class HttpServer:
         self._idle: set[asyncio.Task[None]] = set()
         self._streaming: set[asyncio.Task[None]] = set()
         self._is_retired = False
+        self._turned_away = 0
 
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve requests until the peer closes, errs, idles too long, or the server closes."""
@@ -68,7 +70,7 @@ class HttpServer:
         peer = Peer(reader, writer, stall_s=self._limits.stall_s)
         try:
             if len(self._open) >= self._limits.connections:
-                await self._refuse(peer, _busy("connections"))
+                await self._turn_away(peer)
                 return
             self._open.add(task)
             while not self._is_retired and await self._serve_one(peer, task):
@@ -178,17 +180,26 @@ class HttpServer:
                 await self._refuse(peer, _busy("streams"))
                 return
             self._streaming.add(task)
-            await peer.stream(response, body)
+            if not self._is_retired:
+                await peer.stream(response, body)
         finally:
             self._streaming.discard(task)
             closing = getattr(body, "aclose", None)
             if closing is not None:
                 await closing()
 
-    async def _refuse(self, peer: Peer, why: InferDevError) -> None:
+    async def _turn_away(self, peer: Peer) -> None:
+        """Tell politely that there is no room; in a flood, not so politely, for each takes a descriptor."""
+        self._turned_away += 1
+        try:
+            await self._refuse(peer, _busy("connections"), linger=self._turned_away <= MOST_TURNED_AWAY)
+        finally:
+            self._turned_away -= 1
+
+    async def _refuse(self, peer: Peer, why: InferDevError, *, linger: bool = True) -> None:
         response = problem_response(why)
         assert isinstance(response.body, bytes)  # noqa: S101 - a problem always is
-        await peer.refuse(response, response.body)
+        await peer.refuse(response, response.body, linger=linger)
 
 
 def _busy(what: str) -> BusyError:

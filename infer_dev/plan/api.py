@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from infer_dev.config.loopback import NAME as LOCALHOST
 from infer_dev.errors import ConfigError
 from infer_dev.plan.conflicts import overlap
 from infer_dev.plan.model import Api, Endpoint, Plan, Spec, Topic
@@ -108,5 +109,7 @@ def _effective(said: Api, key: str) -> object:
 
 def _endpoint(said: Api) -> Endpoint:
     host = said.host or DEFAULT_HOST
-    dial = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104 - dialled
+    if host.lower() == LOCALHOST:  # may be two addresses, one of which this machine does not have
+        host = DEFAULT_HOST
+    dial = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - dialled, not bound
     return Endpoint(bind_host=host, dial_host=dial, port=said.port or DEFAULT_PORT)

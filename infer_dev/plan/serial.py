@@ -30,8 +30,16 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:  # Any: a JSON document
         raise ValueError(f"not a plan of this version: {err}") from err
 
 
+def source_to_json(source: Source) -> dict[str, Any]:  # Any: a JSON document
+    """`source` as nested dicts; without `api` where the file says nothing of it, as older versions know it."""
+    document = asdict(source)
+    if source.api == Api():
+        del document["api"]
+    return document
+
+
 def source_from_json(document: Mapping[str, Any]) -> Source:  # Any: a JSON document
-    """One source, as `dataclasses.asdict` tells it.
+    """The source that `source_to_json` made `document` of.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: it is none.

@@ -114,10 +114,8 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
 
 
 def as_started(spec: Spec, digest: str, new: Spec | None) -> Spec:
-    """An instance's spec; with the command of `new` if its process was started with just that one."""
-    if new is not None and digest and digest == new.command.digest:
-        return replace(spec, command=new.command)
-    return spec
+    """An instance's spec; with the command of `new` if its process was started with just that one (`digest`)."""
+    return replace(spec, command=new.command) if new is not None and digest == new.command.digest else spec
 
 
 def is_at_rest(seat: Seat) -> bool:

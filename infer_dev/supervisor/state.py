@@ -14,7 +14,7 @@ from typing import Any
 
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Source, Spec
-from infer_dev.plan.serial import source_from_json, spec_from_json, spec_to_json
+from infer_dev.plan.serial import source_from_json, source_to_json, spec_from_json, spec_to_json
 from infer_dev.settings import INSTANCES_NAME, SOURCES_NAME
 from infer_dev.supervisor.lifecycle import Exited, Failure, Life, State
 
@@ -122,7 +122,7 @@ class StateStore:
             with contextlib.suppress(OSError):  # damaged ones stay for people to look at
                 os.rmdir(self._folder)
             return
-        documents = [asdict(one) for one in sources.values()]
+        documents = [source_to_json(one) for one in sources.values()]
         document = {"format": FORMAT, "life_id": self.life_id, "sources": documents, "order": list(order)}
         self._write(self._sources, json.dumps(document))
 

@@ -242,6 +242,32 @@ async def test_reader_that_takes_nothing_is_let_go(tmp_path: Path, target: str) 
                 await asyncio.sleep(0.01)
 
 
+async def test_stream_that_would_begin_after_its_server_retired_does_not(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(_: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await asyncio.Event().wait()
+
+        begun.set()
+        await go_on.wait()
+        return Response(pieces())
+
+    router = Router()
+    router.add("GET", "/late", late)
+    server = HttpServer(router)
+    path = str(tmp_path / "late")
+    async with await asyncio.start_unix_server(server.serve_connection, path), asyncio.timeout(10):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(request("GET", "/late"))
+        await begun.wait()
+        server.retire()
+        go_on.set()
+        assert await reader.read() == b""
+        writer.close()
+
+
 async def test_retired_server_ends_streams_and_idle_connections_but_no_answer(tmp_path: Path) -> None:
     async with serving(tmp_path) as (path, server), asyncio.timeout(10):
         idle, stream, large = [await asyncio.open_unix_connection(path) for _ in range(3)]

@@ -1,5 +1,6 @@
 """Where the API shall listen, by what the files say of it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from infer_dev.config.loopback import is_loopback
 from infer_dev.errors import ConfigError
 from infer_dev.plan.api import address, refuse_clashes
 from infer_dev.plan.build import build_plan
-from infer_dev.plan.model import Api, Plan
-from infer_dev.plan.serial import plan_from_json, plan_to_json, source_from_json
+from infer_dev.plan.model import Api, Plan, Source
+from infer_dev.plan.serial import plan_from_json, plan_to_json, source_from_json, source_to_json
 
 
 def plan_of(tmp_path: Path, text: str, name: str = "x.toml") -> Plan:
@@ -58,6 +59,11 @@ def test_first_file_that_says_anything_counts(tmp_path):
     other = plan_of(tmp_path, "[master]\napi_port = 9000\napi_token = 'x'\n" + instance("b", 2), "b.toml")
     found = address([silent.api, other.api], [*silent.specs, *other.specs])
     assert (str(found.endpoint), found.token, found.is_chosen) == ("127.0.0.1:9000", "x", True)
+
+
+def test_localhost_is_one_address(tmp_path):
+    plan = plan_of(tmp_path, "[master]\napi_host = 'localhost'\n")
+    assert str(address([plan.api], plan.specs).endpoint) == "127.0.0.1:8081"
 
 
 def test_relative_token_file_counts_from_the_files_folder(tmp_path):
@@ -161,6 +167,17 @@ def test_plan_and_source_of_an_older_version_fit(tmp_path):
     del document["api"]
     assert plan_from_json(document).api == Api()
     assert source_from_json({"path": "/x", "overrides": None, "search_path": ""}).api == Api()
+
+
+@pytest.mark.parametrize(
+    "api", [Api(), Api(host="::1", port=0, token="x", places={"port": "/x.toml:2: master.api_port"})]
+)
+def test_source_comes_back_equal(api):
+    source = Source(path="/x", overrides=None, search_path="/bin", api=api)
+    document = json.loads(json.dumps(source_to_json(source)))
+    again = source_from_json(document)
+    assert (again, again.api.places) == (source, api.places)
+    assert ("api" in document) == (api != Api())  # an older daemon would not know what to do with it
 
 
 @pytest.mark.parametrize("api", [{"port": "80"}, {"host": 1}, {"other": 1}, 3])
