@@ -123,7 +123,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
     router = Routes(supervisor, switching, address=address, keeper=pulse.keeper, observe=observe).router()
     http, tcp = HttpServer(router), TcpListener(router, lambda: supervisor.api_address)
     supervisor.door = tcp
-    observe.connections = lambda: http.connections
+    observe.connections = lambda: http.connections + tcp.connections
     control = ControlSocket(path, http.serve_connection)
     try:
         async with asyncio.TaskGroup() as tasks:

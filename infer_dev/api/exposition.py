@@ -17,7 +17,7 @@ LONGEST_LINE = 4096
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _COMMENT = re.compile(rf"#[ \t]+(HELP|TYPE)[ \t]+({_NAME})(?:[ \t]+(.*))?")
-_SAMPLE = re.compile(rf"({_NAME})[ \t]*(?:\{{(.*)\}})?[ \t]*([^\s{{}}]+)(?:[ \t]+-?[0-9]+)?[ \t]*")
+_SAMPLE = re.compile(rf"({_NAME})(?:[ \t]*\{{(.*)\}}[ \t]*|[ \t]+)([^\s{{}}]+)(?:[ \t]+-?[0-9]+)?[ \t]*")
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"[ \t]*(?:,|$)')
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI]nf|Nan|NaN|nan)")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

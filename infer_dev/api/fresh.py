@@ -1,6 +1,7 @@
 """A figure that takes long to find out, found out in a thread, by one for all who ask at a time."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -58,7 +59,7 @@ class Fresh(Generic[T]):
                 value = self._find()
             except Exception:  # owner: this figure; without it the others are still told
                 log.exception("a figure cannot be found out")
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the daemon has left meanwhile
                 loop.call_soon_threadsafe(self._take, value)
 
         try:

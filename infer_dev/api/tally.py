@@ -10,6 +10,8 @@ from infer_dev.supervisor.history import History, Kind, Record
 # A small model loads in a tenth of a second, one of hundreds of gigabytes from a slow disk in half an hour.
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
+SWITCH_ENDS = ("done", "failed")
+
 
 @dataclass(slots=True)
 class Spread:
@@ -46,6 +48,7 @@ class Tally:
         self._failures: Counter[tuple[str, str]] = Counter()
         self._ready: dict[str, Spread] = {}
         self._phases: dict[str, Spread] = {}
+        self._switches: Counter[tuple[str, str]] = Counter()
         self._causes: dict[str, str] = {}  # for which an instance waits to be started again
         kept = history.since(0)
         for record in kept if kept and kept[0].id == 1 else ():
@@ -55,10 +58,16 @@ class Tally:
     def see(self, record: Record) -> None:
         """Count one."""
         self._events[record.kind] += 1
-        if record.kind == Kind.SWITCH and record.old:
-            self._phases.setdefault(record.old, Spread()).add(record.after_s)
+        if record.kind == Kind.SWITCH:
+            self._see_switch(record)
         elif record.kind == Kind.TRANSITION:
             self._see_transition(record)
+
+    def _see_switch(self, record: Record) -> None:
+        if record.old:
+            self._phases.setdefault(record.old, Spread()).add(record.after_s)
+        if record.new in SWITCH_ENDS:
+            self._switches[record.instance, record.new] += 1
 
     def _see_transition(self, record: Record) -> None:
         name, cause = record.instance, record.cause
@@ -93,7 +102,10 @@ class Tally:
         ready = Family("infer_dev_instance_ready_seconds", "histogram", "Time from a start until it served.")
         for name, spread in self._ready.items():
             spread.show(ready, instance=name)
+        switches = Family("infer_dev_switches_total", "counter", "Switches to an instance, by how they ended.")
+        for (name, outcome), count in self._switches.items():
+            switches.add(count, instance=name, outcome=outcome)
         phases = Family("infer_dev_switch_phase_seconds", "histogram", "Time spent in a phase of a switch.")
         for phase, spread in self._phases.items():
             spread.show(phases, phase=phase)
-        return [events, starts, restarts, failures, ready, phases]
+        return [events, starts, restarts, failures, ready, switches, phases]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one; after `down` none comes
 RETRY_S = 0.05
-PLAIN_WORDS = {"done": "", "told": ""}  # what a reload, or boot's error, comes to without being said
+UNSAID = (("reload", "done"), ("boot-error", "told"))  # what these come to, unless something else is said
 SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
 
 
@@ -153,9 +153,10 @@ def transition_line(event: Mapping[str, Any]) -> str:
 
 def _line_of_kind(kind: str, event: Mapping[str, Any]) -> str:
     """What is told of anything but a transition, in one line. Any: JSON."""
-    subject = " ".join(
-        part for part in (kind, event["instance"], PLAIN_WORDS.get(event["new"], event["new"])) if part
-    )
+    words = (kind, event["instance"], "" if (kind, event["new"]) in UNSAID else event["new"])
+    subject = " ".join(word for word in words if word)
+    if event["old"]:
+        subject += f", {event['old']} took {duration(event['after_s'])}"
     cause = f"{event['cause']}: " if event.get("cause") else ""
     detail = "; ".join(line.strip() for line in event["detail"].splitlines() if line.strip())
     return f"{subject}: {cause}{detail}" if cause or detail else subject

@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
 import urllib.request
@@ -73,10 +72,14 @@ def programs() -> Path:
 @pytest.fixture
 def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -> dict[str, int]:
     """The instances' ports: `real-a`, `real-b` (with a key), `hangs`, `sleeps`, and `quiet` without metrics."""
-    ports = {name: free_port() for name in ("real-a", "real-b", "hangs", "sleeps", "quiet")}
+    ports = {name: free_port() for name in ("real-a", "real-b", "hangs", "sleeps", "quiet", "api")}
+    token = tmp_path / "token"
+    token.write_text("secret-of-the-rack")
+    token.chmod(0o600)
     real, played = tmp_path / "real.toml", tmp_path / "played.toml"
     real.write_text(
-        f'[master]\nllama_cpp_path = "{parts.server}"\n[instance.control]\nlog_dir = "{tmp_path}"\n'
+        f'[master]\nllama_cpp_path = "{parts.server}"\napi_port = {ports["api"]}\napi_token_file = "{token}"\n'
+        f'[instance.control]\nlog_dir = "{tmp_path}"\n'
         f'[instance.server]\nhost = "127.0.0.1"\nmodel = "{parts.model}"\nmetrics = true\n'
         f"[instance.real-a.server]\nport = {ports['real-a']}\n"
         f'[instance.real-b.server]\nport = {ports["real-b"]}\napi_key = "secret"\n'
@@ -108,7 +111,7 @@ def test_one_scrape_tells_all_and_waits_for_nobody_and_wakes_nobody(
     assert value(found, "llamacpp:tokens_predicted_total", instance="real-a") == 4
     assert value(found, "llamacpp:tokens_predicted_total", instance="real-b") == 0
     scraped = {name: value(found, "infer_dev_instance_scrape_ok", instance=name) for name in rack}
-    assert scraped == {"real-a": 1, "real-b": 1, "hangs": 0, "sleeps": 1, "quiet": None}
+    assert scraped == {"real-a": 1, "real-b": 1, "hangs": 0, "sleeps": 1, "quiet": None, "api": None}
     assert value(found, "infer_dev_instance_scrape_seconds", instance="hangs") >= 1
     assert value(found, "infer_dev_instance_asleep", instance="sleeps") == 1
     assert "exiting sleeping state" not in Path(str(cli.status()["sleeps"]["log_file"])).read_text()
@@ -148,13 +151,10 @@ def test_restarts_are_counted_by_cause_and_nothing_falls(cli: Cli, rack: dict[st
 
 
 def test_a_real_prometheus_scrapes_the_daemon(
-    cli: Cli, rack: dict[str, int], programs: Path, tmp_path: Path, free_port: Callable[[], int]
+    rack: dict[str, int], programs: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     chat(rack["real-a"])
-    with (
-        proxy(cli.runtime / "control.sock") as port,
-        running_prometheus(programs, tmp_path, port, free_port()) as query,
-    ):
+    with running_prometheus(programs, tmp_path, rack["api"], free_port()) as query:
 
         def tokens() -> bool:
             return query('llamacpp:tokens_predicted_total{instance="real-a"}') == [4.0]
@@ -235,48 +235,21 @@ def test_status_tells_of_the_machine_if_asked(cli: Cli) -> None:
 
 
 @contextlib.contextmanager
-def proxy(path: Path) -> Iterator[int]:
-    """A TCP port of this host behind which the unix socket answers."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-    def serve(client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as daemon:
-            daemon.connect(str(path))
-            back = threading.Thread(target=copy, args=(daemon, client), daemon=True)
-            back.start()
-            copy(client, daemon)
-            back.join()
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        listening.close()
-
-
-@contextlib.contextmanager
 def running_prometheus(
     programs: Path, folder: Path, target: int, port: int
 ) -> Iterator[Callable[[str], list[float]]]:
-    """A Prometheus that scrapes `target` once a second; gives what asks it a query."""
+    """A Prometheus that scrapes port `target` by the example, but more often; gives what asks it a query."""
     config = folder / "scrape.yml"
-    config.write_text(
-        "scrape_configs:\n"
-        "- {job_name: infer-dev, honor_labels: true, scrape_interval: 2s, scrape_timeout: 2s,\n"
-        f"   static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}\n"
-    )
+    text = (DOCS / "prometheus.yml").read_text()
+    for old, new in (
+        ("127.0.0.1:8081", f"127.0.0.1:{target}"),
+        ("/etc/prometheus/infer-dev.token", str(folder / "token")),
+        ("scrape_interval: 15s", "scrape_interval: 2s"),
+        ("scrape_timeout: 5s", "scrape_timeout: 2s"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
     command = [
         programs / "prometheus",
         f"--config.file={config}",

@@ -86,6 +86,18 @@ async def test_a_reload_that_fails_is_recorded_with_why() -> None:
     ]
 
 
+def test_a_switch_reads_as_its_phases_come() -> None:
+    history = History()
+    add(history, Kind.SWITCH, old="", new="drain", detail="from b")
+    add(history, Kind.SWITCH, old="drain", new="stop", detail="from b")
+    add(history, Kind.SWITCH, old="proof", new="failed", cause="wedged", detail="no completion")
+    assert lines(history) == [
+        "switch a drain: from b",
+        "switch a stop, drain took 1.5s: from b",
+        "switch a failed, proof took 1.5s: wedged: no completion",
+    ]
+
+
 def test_a_file_that_is_switched_off_says_so() -> None:
     assert "enable is false" in changes_in_words(Changes(), enabled=False)
 

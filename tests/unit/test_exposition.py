@@ -85,6 +85,7 @@ def test_whatever_is_written_is_read_the_same_by_us_and_by_the_client(
         '{"error": "no"}',
         "a b c d",
         "a one",
+        "a1",
         "a 1_000",
         "a 0x10",
         "a nan1",

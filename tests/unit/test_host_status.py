@@ -176,3 +176,19 @@ def test_a_folder_that_is_not_there_counts_as_the_one_above_it(tmp_path: Path) -
     found = usage.disks([str(tmp_path), str(tmp_path / "none" / "at" / "all"), ""])
     assert [disk.paths for disk in found] == [(str(tmp_path), str(tmp_path / "none" / "at" / "all"))]
     assert 0 <= found[0].free_bytes <= found[0].total_bytes
+
+
+def test_a_figure_that_comes_when_the_daemon_has_left_troubles_nobody() -> None:
+    answer, done = threading.Event(), threading.Event()
+
+    def find() -> int:
+        answer.wait()
+        done.set()
+        return 1
+
+    assert asyncio.run(Fresh(find, wait_s=0.01).get()) is None
+    answer.set()
+    assert done.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "figure":
+            thread.join(20)

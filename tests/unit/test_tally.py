@@ -66,12 +66,14 @@ def test_time_to_ready_is_spread_over_buckets() -> None:
 def test_phases_of_a_switch_are_spread_by_phase() -> None:
     history = History()
     tally = Tally(history)
-    for old, new in (("", "drain"), ("drain", "stop"), ("stop", "start")):
+    for old, new in (("", "drain"), ("drain", "stop"), ("stop", "done"), ("", "preflight"), ("preflight", "failed")):
         history.add(kind=Kind.SWITCH, instance="b", old=old, new=new, after_s=2.0)
     found = lines(tally)
     assert 'infer_dev_switch_phase_seconds_bucket{phase="drain",le="2.5"} 1' in found
     assert 'infer_dev_switch_phase_seconds_count{phase="stop"} 1' in found
-    assert 'infer_dev_events_total{kind="switch"} 3' in found
+    assert 'infer_dev_events_total{kind="switch"} 5' in found
+    assert 'infer_dev_switches_total{instance="b",outcome="done"} 1' in found
+    assert 'infer_dev_switches_total{instance="b",outcome="failed"} 1' in found
 
 
 def test_counts_go_on_over_a_restart_of_the_daemon(tmp_path: Path) -> None:
