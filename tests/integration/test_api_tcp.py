@@ -39,6 +39,14 @@ for line in "GET /status", "GET /healthz", "GET /logs/a", "POST /down":
 print(json.dumps([by_socket, asked]))
 """
 
+# SIOCSIFFLAGS with IFF_UP and IFF_RUNNING, netdevice(7): `ip link set lo up`, where there is no `ip`.
+WITH_LOOPBACK = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any_one:
+    fcntl.ioctl(any_one, 0x8914, struct.pack("16sh", b"lo", 0x41))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
 Port = Callable[[], int]
 
 
@@ -183,7 +191,7 @@ def test_files_that_contradict_each_other_are_refused(rack: Rack) -> None:
 
 def test_instance_on_the_default_port_wins(rack: Rack) -> None:
     """In a network of its own: 8081 may be anybody's here."""
-    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    alone = ["unshare", "--net", sys.executable, "-I", "-S", "-c", WITH_LOOPBACK]
     own = Rack(rack.folder, replace(rack.cli, before=alone), rack.free_port)
     own.up("", name="silent", instance="silent")
     eventually(lambda: own.daemon()["api"][1:] == ["http://127.0.0.1:8081"])  # type: ignore[index]
