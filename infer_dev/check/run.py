@@ -40,6 +40,7 @@ class Facts:
         gpus: the GPUs here, or why none can be shown.
         memory: the memory of this host or container; None: it cannot be told.
         build: the binary as it lies there; None: it is looked at.
+        makes_log_folders: whether root makes those that are missing, which this user may not.
     """
 
     environ: Mapping[str, str]
@@ -47,6 +48,7 @@ class Facts:
     gpus: Inventory | NoInventory
     memory: HostMemory | None = None
     build: Build | None = None
+    makes_log_folders: bool = False
 
 
 def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) -> Facts:
@@ -74,7 +76,15 @@ def examine(path: str, known: Facts) -> Report:
     subjects = [one.subject for one in looks]
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
     if subjects:
-        machine = gather(subjects, plan.binary, environ, ours=known.running, gpus=known.gpus, build=known.build)
+        machine = gather(
+            subjects,
+            plan.binary,
+            environ,
+            ours=known.running,
+            gpus=known.gpus,
+            build=known.build,
+            makes_log_folders=known.makes_log_folders,
+        )
         problem = "" if missing else _problem(looks)
         variables = (
             {canonical(one, one.names[0]): one.env for one in catalogues[0].options if one.env} if catalogues else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 from infer_dev.check.finding import Finding, Level, of_several, told_once
 from infer_dev.cli.launch import client
@@ -12,7 +13,7 @@ from infer_dev.cli.paths import config_path
 from infer_dev.cli.text import is_terminal, sanitized
 from infer_dev.errors import EXIT_CONFIG, EXIT_OK, InferDevError
 from infer_dev.host.printable import printable_line
-from infer_dev.settings import other_user
+from infer_dev.settings import BY_ROOT_VAR, other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
     if other_user():
         from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
 
-        go_on_as_account()
+        go_on_as_account(is_told=True)
+    by_root = bool(os.environ.pop(BY_ROOT_VAR, ""))
     from infer_dev.check.run import examine, facts  # noqa: PLC0415 - imports all checks
 
-    report = examine(path, facts(os.environ, _running(path)))
+    report = examine(path, replace(facts(os.environ, _running(path)), makes_log_folders=by_root))
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     elif is_terminal(sys.stdout):

@@ -169,7 +169,7 @@ class Supervisor:
                 try:
                     await self.reload([path])
                 except InferDevError as err:
-                    log.error("cannot reload %s: %s", path, err.message)  # noqa: TRY400 - ours, no trace
+                    log.error("cannot reload %s: %s (%s)", path, err.message, err.hint)  # noqa: TRY400 - ours, no trace
                 except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
                     log.exception("the reload of %s failed", path)
 
