@@ -67,7 +67,7 @@ def gather_folders(specs: Sequence[Spec], *, makes_missing: bool = False) -> Fol
             reason = ""
         if reason := reason or _file_obstacle(path):
             unwritable[spec.name] = reason
-        else:
+        elif not os.path.exists(path) or os.path.isfile(path):  # else a device, which takes no room
             on.setdefault(os.stat(ground).st_dev, []).append((ground, spec))
         if cwd not in cwds:
             cwds[cwd] = _cwd_obstacle(cwd)

@@ -93,7 +93,7 @@ def examine(path: str, known: Facts) -> Report:
             subjects, machine, binary_problem=problem, size_of=_size_of(library), variables=variables
         )
     memory = _memory(looks, library, known)
-    findings += _memory_findings(memory, looks)
+    findings += _memory_findings(memory, looks, environ)
     return Report(
         path=path,
         binary="" if missing else plan.binary,
@@ -120,7 +120,7 @@ def judge(file: ConfigFile, plan: Plan, names: Sequence[str], running: Mapping[E
         *_findings(looks, library),
         *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
         *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
-        *_memory_findings(_memory(looks, library, known), looks),
+        *_memory_findings(_memory(looks, library, known), looks, environ),
     ]
     return Verdict(tuple(_in_order(findings, plan)))
 
@@ -163,8 +163,8 @@ def _memory(looks: Sequence[Look], library: Library, known: Facts) -> MemoryPlan
     return plan_memory([one for one in found if one], gpu_rooms(known.gpus), known.memory, held)
 
 
-def _memory_findings(plan: MemoryPlan, looks: Sequence[Look]) -> Iterator[Finding]:
-    return memory_findings(plan, {one.subject.spec.name: one.subject for one in looks if one.catalogue})
+def _memory_findings(plan: MemoryPlan, looks: Sequence[Look], environ: Mapping[str, str]) -> Iterator[Finding]:
+    return memory_findings(plan, {one.subject.spec.name: one.subject for one in looks if one.catalogue}, environ)
 
 
 def _listed(catalogue: Catalogue | None) -> frozenset[str] | None:
