@@ -21,6 +21,8 @@ RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
 CACHE_DIR_VAR = "INFER_DEV_CACHE_DIR"
 # The account as which the daemon and its instances run where infer-dev is called by root (host/account.py).
 USER_VAR = "INFER_DEV_USER"
+# Set for a check that goes on as that account though root has called it.
+BY_ROOT_VAR = "INFER_DEV_BY_ROOT"
 # The program that boot keeps running as sshd.
 SSHD_VAR = "INFER_DEV_SSHD"
 # How long boot gives the command, the daemon and its instances to end, seconds.

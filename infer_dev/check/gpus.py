@@ -12,6 +12,8 @@ from infer_dev.host.gpu_inventory import Gpu, Inventory, MigDevice, NoInventory
 
 BY_CUDA_IDS = frozenset({"cuda", "hip"})
 """The backends that go by CUDA_VISIBLE_DEVICES."""
+HIDES_ALL = frozenset({"-1", "none", "NoDevFiles"})
+"""No ids, and so the usual ways to show a program no GPU at all."""
 
 
 def gpu_findings(
@@ -55,7 +57,8 @@ def gpu_findings(
 
 
 def _value(subject: Subject, environ: Mapping[str, str]) -> str | None:
-    return subject.spec.command.env.get(VARIABLE, environ.get(VARIABLE))
+    value = subject.spec.command.env.get(VARIABLE, environ.get(VARIABLE))
+    return "" if value is not None and value.strip() in HIDES_ALL else value
 
 
 def _count(value: str | None, shown: Visible | None) -> int | None:
@@ -113,7 +116,9 @@ def _place_of_ids(subject: Subject) -> Place:
 
 def _id_findings(subject: Subject, value: str, shown: Visible, inventory: Inventory) -> Iterator[Finding]:
     def finding(level: Level, code: str, message: str, hint: str) -> Finding:
-        place = subject.control_place("gpu_ids") if subject.spec.gpus is not None else subject.control_place("env")
+        place = subject.control_place("gpu_ids")
+        if subject.spec.gpus is None:  # CUDA's own variable, which may well name GPUs that only other machines have
+            level, place = Level.WARNING, subject.control_place("env")
         return Finding(level=level, code=code, instance=subject.spec.name, place=place, message=message, hint=hint)
 
     ids = value.split(",")

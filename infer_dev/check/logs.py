@@ -46,8 +46,13 @@ class FolderFacts:
     volumes: Sequence[Volume] = ()
 
 
-def gather_folders(specs: Sequence[Spec]) -> FolderFacts:
-    """Ask this machine; nothing is written or made."""
+def gather_folders(specs: Sequence[Spec], *, makes_missing: bool = False) -> FolderFacts:
+    """Ask this machine; nothing is written or made.
+
+    Args:
+        specs: the instances that are enabled.
+        makes_missing: whether root makes the folders of logs that are missing.
+    """
     unwritable, no_cwd = {}, {}
     folders: dict[str, tuple[str, str]] = {}
     cwds: dict[str, str] = {}
@@ -58,9 +63,11 @@ def gather_folders(specs: Sequence[Spec]) -> FolderFacts:
         if folder not in folders:
             folders[folder] = _ground(folder)
         ground, reason = folders[folder]
+        if makes_missing and ground != folder and not os.path.lexists(folder):
+            reason = ""
         if reason := reason or _file_obstacle(path):
             unwritable[spec.name] = reason
-        else:
+        elif not os.path.exists(path) or os.path.isfile(path):  # else a device, which takes no room
             on.setdefault(os.stat(ground).st_dev, []).append((ground, spec))
         if cwd not in cwds:
             cwds[cwd] = _cwd_obstacle(cwd)

@@ -48,6 +48,7 @@ def gather(
     ours: Collection[Endpoint] = (),
     gpus: Inventory | NoInventory | None = None,
     build: Build | None = None,
+    makes_log_folders: bool = False,
 ) -> MachineFacts:
     """Ask this machine, each thing once. No process is started and nothing is written.
 
@@ -58,13 +59,14 @@ def gather(
         ours: endpoints that running instances hold.
         gpus: the GPUs, if they are known already; else NVML is asked.
         build: the binary, if it has been looked at already.
+        makes_log_folders: whether root makes those that are missing.
     """
     specs = [subject.spec for subject in subjects if subject.spec.enabled]
     return MachineFacts(
         build=build or look_at(binary, environ.get("LD_LIBRARY_PATH", "")),
         gpus=gpus or look(),
         endpoints=gather_endpoints(specs, ours, may_bind_low=_may_bind_low(binary)),
-        folders=gather_folders(specs),
+        folders=gather_folders(specs, makes_missing=makes_log_folders),
         limits=gather_limits(),
         machine=os.uname().machine,
         file_mode=file_mode(subjects[0].file.path),

@@ -94,18 +94,23 @@ def _repeated(subject: Subject) -> dict[str, str]:
     return {name: ",".join(values) for name, values in found.items()}
 
 
-def memory_findings(plan: MemoryPlan, subjects: Mapping[str, Subject]) -> Iterator[Finding]:
+def memory_findings(
+    plan: MemoryPlan, subjects: Mapping[str, Subject], environ: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
     """What the plan shows to be short of memory.
 
     Args:
         plan: all instances.
         subjects: by name; an instance without one is left out.
+        environ: what instances inherit.
     """
     for one in plan.planned:
         subject = subjects.get(one.need.name)
         if subject is None:
             continue
-        never = list(_never(plan, one, subject))
+        # With it GPUs use ordinary memory, too.
+        is_unified = UNIFIED_VARIABLE in subject.spec.command.env or UNIFIED_VARIABLE in (environ or {})
+        never = [] if is_unified else list(_never(plan, one, subject))
         for part in one.portions:
             if part.device == HOST:
                 yield from _of_host(plan, one, part, subject)
@@ -210,8 +215,6 @@ def _host_hint(plan: MemoryPlan, way: str) -> str:
 def _never(plan: MemoryPlan, one: Planned, subject: Subject) -> Iterator[Finding]:
     """Weights alone exceed the GPUs, and nothing was left for llama-server to lower."""
     if one.need.load.model.settings.fits or one.estimate.doubts or not subject.is_sure:
-        return
-    if UNIFIED_VARIABLE in subject.spec.command.env:
         return
     used = [part for part in one.portions if part.device != HOST]
     weights = sum(part.use.weights for part in used)

@@ -42,6 +42,7 @@ class Facts:
         gpus: the GPUs here, or why none can be shown.
         memory: the memory of this host or container; None: it cannot be told.
         build: the binary as it lies there; None: it is looked at.
+        makes_log_folders: whether root makes those that are missing, which this user may not.
     """
 
     environ: Mapping[str, str]
@@ -49,6 +50,7 @@ class Facts:
     gpus: Inventory | NoInventory
     memory: HostMemory | None = None
     build: Build | None = None
+    makes_log_folders: bool = False
 
 
 def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) -> Facts:
@@ -77,7 +79,15 @@ def examine(path: str, known: Facts) -> Report:
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
     machine = None
     if subjects:
-        machine = gather(subjects, plan.binary, environ, ours=known.running, gpus=known.gpus, build=known.build)
+        machine = gather(
+            subjects,
+            plan.binary,
+            environ,
+            ours=known.running,
+            gpus=known.gpus,
+            build=known.build,
+            makes_log_folders=known.makes_log_folders,
+        )
         problem = "" if missing else _problem(looks)
         variables = (
             {canonical(one, one.names[0]): one.env for one in catalogues[0].options if one.env} if catalogues else {}
@@ -86,7 +96,7 @@ def examine(path: str, known: Facts) -> Report:
             subjects, machine, binary_problem=problem, size_of=_size_of(library), variables=variables
         )
     memory = _memory(looks, library, known, machine.build.backends if machine else None)
-    findings += _memory_findings(memory, looks)
+    findings += _memory_findings(memory, looks, environ)
     return Report(
         path=path,
         binary="" if missing else plan.binary,
@@ -124,7 +134,7 @@ def judge(
         *_findings(looks, library),
         *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
         *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
-        *_memory_findings(memory, looks),
+        *_memory_findings(memory, looks, environ),
     ]
     if all(one.level is Level.NOTE for one in findings) and all(one.catalogue for one in looks):
         clean.remember(folder, key, library.paths, _of_host(memory))
@@ -174,8 +184,8 @@ def _memory(looks: Sequence[Look], library: Library, known: Facts, backends: fro
     return plan_memory([one for one in found if one], rooms, known.memory, held)
 
 
-def _memory_findings(plan: MemoryPlan, looks: Sequence[Look]) -> Iterator[Finding]:
-    return memory_findings(plan, {one.subject.spec.name: one.subject for one in looks if one.catalogue})
+def _memory_findings(plan: MemoryPlan, looks: Sequence[Look], environ: Mapping[str, str]) -> Iterator[Finding]:
+    return memory_findings(plan, {one.subject.spec.name: one.subject for one in looks if one.catalogue}, environ)
 
 
 def _listed(catalogue: Catalogue | None) -> frozenset[str] | None:

@@ -10,7 +10,7 @@ import sys
 from infer_dev.errors import ConfigError, InferDevError, from_problem
 from infer_dev.host.account import account_of
 from infer_dev.host.private_dir import make_runtime_dir
-from infer_dev.settings import RUNTIME_DIR_VAR, USER_VAR, runtime_dir
+from infer_dev.settings import BY_ROOT_VAR, RUNTIME_DIR_VAR, USER_VAR, runtime_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infer_dev.host.account import Account
 
 
-def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
+def go_on_as_account(*, with_runtime_dir: bool = False, is_told: bool = False) -> None:
     """Give up root and run this very command anew; returns if there is nothing to change.
 
     It is executed anew because only then its /proc/PID can be read by that user, and every library finds its home.
@@ -28,6 +28,7 @@ def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
 
     Args:
         with_runtime_dir: make the runtime directory for the account before, which it may not be able to do itself.
+        is_told: tell the command, by `$INFER_DEV_BY_ROOT`, that root could do more.
 
     Raises:
         ConfigError: there is no such account, or it may not run this program.
@@ -39,7 +40,7 @@ def go_on_as_account(*, with_runtime_dir: bool = False) -> None:
     runtime = runtime_dir()
     if with_runtime_dir:
         make_runtime_dir(runtime, account)
-    environ = account.environ(os.environ) | {RUNTIME_DIR_VAR: runtime}
+    environ = account.environ(os.environ) | {RUNTIME_DIR_VAR: runtime} | ({BY_ROOT_VAR: "1"} if is_told else {})
     sys.stdout.flush()
     sys.stderr.flush()
     account.become()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 from infer_dev.check.finding import Finding, Level, of_several, told_once
 from infer_dev.cli.launch import client
@@ -12,7 +13,7 @@ from infer_dev.cli.paths import config_path
 from infer_dev.cli.text import is_terminal, sanitized
 from infer_dev.errors import EXIT_CONFIG, EXIT_OK, InferDevError
 from infer_dev.host.printable import printable_line
-from infer_dev.settings import other_user
+from infer_dev.settings import BY_ROOT_VAR, other_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
     if other_user():
         from infer_dev.cli.account import go_on_as_account  # noqa: PLC0415 - for root only
 
-        go_on_as_account()
+        go_on_as_account(is_told=True)
+    by_root = bool(os.environ.pop(BY_ROOT_VAR, ""))
     from infer_dev.check.run import examine, facts  # noqa: PLC0415 - imports all checks
 
-    report = examine(path, facts(os.environ, _running(path)))
+    report = examine(path, replace(facts(os.environ, _running(path)), makes_log_folders=by_root))
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     elif is_terminal(sys.stdout):
@@ -72,16 +74,27 @@ def summary(report: Report) -> str:
 
 
 def _running(path: str) -> dict[Endpoint, int | None]:
-    """What the file's instances that run now hold: that is no obstacle. Those of a group make room for each other."""
+    """What is held now and is no obstacle, with the pids that hold it.
+
+    The ports of the file's instances that run, of others in a group, who make room for each other, and of the daemon's
+    own API, which steps aside.
+    """
+    from urllib.parse import urlsplit  # noqa: PLC0415 - for this command only
+
     from infer_dev.plan.model import Endpoint  # noqa: PLC0415 - imported by the checks as well
 
     daemon = client()
     try:
-        shown = daemon.get("/status", timeout_s=DAEMON_TIMEOUT_S)["instances"] if daemon.is_alive() else []
+        shown = daemon.get("/status", timeout_s=DAEMON_TIMEOUT_S) if daemon.is_alive() else None
     except InferDevError:
         return {}
-    return {
-        Endpoint(bind_host=one["host"], dial_host=one["host"], port=one["port"] or 0): one["pid"]
-        for one in shown
+    if shown is None:
+        return {}
+    held = [
+        (one["host"], one["port"] or 0, one["pid"])
+        for one in shown["instances"]
         if one["pid"] and (one["source"] == path or one["group"])
-    }
+    ]
+    urls = [urlsplit(url) for url in shown["daemon"]["api"] if url.startswith("http")]
+    held += [(url.hostname or "", url.port or 0, shown["daemon"]["pid"]) for url in urls]
+    return {Endpoint(bind_host=host, dial_host=host, port=port): pid for host, port, pid in held}

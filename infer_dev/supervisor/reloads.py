@@ -28,7 +28,8 @@ async def reload_when_wanted(
             try:
                 await reload([path])
             except InferDevError as err:
-                log.error("cannot reload %s: %s", path, err.message)  # noqa: TRY400 - ours, no trace
+                hint = f" ({err.hint})" if err.hint else ""
+                log.error("cannot reload %s: %s%s", path, err.message, hint)  # noqa: TRY400 - ours, no trace
             except Exception:  # owner: the supervisor; a reload that goes wrong must not end the instances
                 log.exception("the reload of %s failed", path)
 

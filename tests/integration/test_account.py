@@ -329,3 +329,14 @@ def test_plan_is_read_with_the_home_of_the_account(places: Callable[..., Place])
     assert told.returncode == 69
     assert f"{ENTRY.pw_dir}/.local/share/infer-dev/" in told.stderr
     assert "/root/" not in told.stderr
+
+
+def test_check_by_root_takes_the_log_folder_as_made_that_root_would_make(
+    places: Any, free_port: Callable[[], int]
+) -> None:
+    place = places()
+    rack = place.rack(free_port())
+    assert "log-unwritable" in place.user("check", "--json", rack).stdout
+    assert "log-unwritable" not in place.root("check", "--json", rack).stdout
+    assert not place.logs.parent.exists()
+    assert place.root("up", rack).returncode == 0

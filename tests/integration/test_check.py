@@ -134,6 +134,18 @@ def test_port_of_an_instance_of_another_file_is_a_finding(cli: Cli, rack: Path, 
     assert checked.stdout.count("is taken by ") == 2
 
 
+def test_port_of_the_daemons_own_api_is_no_finding(cli: Cli, rack: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    spoil(rack, "[master]", f"[master]\napi_port = {port}")
+    assert cli("up", rack).returncode == 0
+    daemon = json.loads(cli("status", "--json").stdout)["daemon"]
+    assert f"http://127.0.0.1:{port}" in daemon["api"]
+    other = rack.parent / "other.toml"
+    text = rack.read_text().partition("[instance.alpha.server]")[0].replace(f"api_port = {port}\n", "")
+    other.write_text(f"{text}[instance.gamma.server]\nport = {port}\n")
+    assert "port" not in "".join(line for line in cli("check", other).stdout.splitlines() if "error" in line)
+
+
 def test_check_starts_nothing_but_the_servers_help(rack: Path, parts: Parts, tmp_path: Path) -> None:
     program = """
 import sys

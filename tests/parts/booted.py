@@ -107,8 +107,9 @@ class Booted:
 
     def processes(self) -> list[int]:
         """All living processes that have this runtime directory in their environment: boot and all it started."""
-        mark = f"INFER_DEV_RUNTIME_DIR={self.runtime}".encode()
-        return _all(lambda pid: mark in (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0"))
+        names = ("INFER_DEV_RUNTIME_DIR", "INFER_DEV_INSTANCE_RUNTIME")  # instances have the second alone
+        marks = {f"{name}={self.runtime}".encode() for name in names}
+        return _all(lambda pid: bool(marks & set((Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0"))))
 
 
 def children(parent: int) -> list[int]:

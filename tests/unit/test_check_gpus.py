@@ -164,7 +164,15 @@ def test_default_that_all_inherit_is_told_where_it_stands(tmp_path) -> None:
 
 def test_ids_in_the_environment_table_are_checked_too(tmp_path) -> None:
     [one] = findings(tmp_path, instance("a", control="env = { CUDA_VISIBLE_DEVICES = '9' }"))
-    assert (one.code, one.place.key) == ("gpu-missing", "instance.a.control.env")
+    assert (one.level, one.code, one.place.key) == ("warning", "gpu-missing", "instance.a.control.env")
+
+
+@pytest.mark.parametrize("value", ["", "-1", "none", "NoDevFiles"])
+def test_environment_that_hides_all_gpus_is_no_finding(tmp_path, value) -> None:
+    control = f"env = {{ CUDA_VISIBLE_DEVICES = '{value}' }}"
+    assert findings(tmp_path, instance("a", control=control, server="gpu_layers = 0")) == []
+    [one] = findings(tmp_path, instance("a", control=control, server="device = 'CUDA0'"))
+    assert one.code == "device-missing"
 
 
 def test_environment_table_that_gpu_ids_overrides_is_told(tmp_path) -> None:

@@ -188,6 +188,11 @@ def test_working_directory_that_is_none_is_an_error(tmp_path, cwd, reason) -> No
     assert reason in one.message
 
 
+def test_log_that_is_a_device_needs_no_room(tmp_path) -> None:
+    facts = gather_folders(specs_of(subjects_of(tmp_path, instance("a", control="log_file = '/dev/null'"))))
+    assert (facts.unwritable, facts.volumes) == ({}, [])
+
+
 def test_file_system_of_the_logs_is_asked_once(tmp_path) -> None:
     text = instance("a", control="log_dir = 'l'") + instance("b", "port = 2", "log_dir = 'l'")
     [volume] = gather_folders(specs_of(subjects_of(tmp_path, text))).volumes

@@ -63,8 +63,8 @@ class File:
     def plan(self, *gpus: GpuRoom, host: HostMemory | None = PLENTY, in_use: Mapping | None = None) -> MemoryPlan:
         return plan_memory(self.needs(), gpus, host, in_use)
 
-    def findings(self, *gpus: GpuRoom, host: HostMemory | None = PLENTY) -> list[Finding]:
-        return list(memory_findings(self.plan(*gpus, host=host), self.subjects))
+    def findings(self, *gpus: GpuRoom, host: HostMemory | None = PLENTY, **environ: str) -> list[Finding]:
+        return list(memory_findings(self.plan(*gpus, host=host), self.subjects, environ))
 
 
 def _text(value: object) -> str:
@@ -156,6 +156,8 @@ def test_weights_that_exceed_the_gpu_are_an_error_only_where_nothing_can_be_lowe
     assert codes(fitting) == [("a", "gpu-memory", Level.WARNING)]
     shared = instance("a", control='env = { GGML_CUDA_ENABLE_UNIFIED_MEMORY = "1" }')
     assert codes(File(tmp_path, shared).findings(small)) == [("a", "gpu-memory", Level.WARNING)]
+    inherited = File(tmp_path, instance("a")).findings(small, GGML_CUDA_ENABLE_UNIFIED_MEMORY="1")
+    assert codes(inherited) == [("a", "gpu-memory", Level.WARNING)]
     unknown = File(tmp_path, instance("a"), model("some-new-one")).findings(small)
     assert [one.level for one in unknown] == [Level.WARNING, Level.NOTE]
 

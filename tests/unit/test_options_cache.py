@@ -10,7 +10,7 @@ import pytest
 
 from infer_dev.llama_cpp.options.catalogue import Catalogue
 from infer_dev.llama_cpp.options.identity import identity
-from infer_dev.llama_cpp.options.read_help import Unreadable, help_environment, read_catalogue
+from infer_dev.llama_cpp.options.read_help import NO_INTERPRETER, Unreadable, help_environment, read_catalogue
 from infer_dev.llama_cpp.options.store import keep, recall
 from infer_dev.settings import cache_dir
 from tests.conftest import STAND_IN, eventually
@@ -238,16 +238,18 @@ def test_output_without_end_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "number"),
-    [(b"\x7fELF", 0o755, errno.ENOEXEC), (b"#!/nowhere\n", 0o755, errno.ENOENT), (b"", 0o644, errno.EACCES)],
+    ("content", "mode", "why"),
+    [
+        (b"\x7fELF", 0o755, os.strerror(errno.ENOEXEC)),
+        (b"#!/nowhere\n", 0o755, NO_INTERPRETER),
+        (b"", 0o644, os.strerror(errno.EACCES)),
+    ],
 )
-def test_file_that_cannot_be_run_is_told(tmp_path: Path, content: bytes, mode: int, number: int) -> None:
+def test_file_that_cannot_be_run_is_told(tmp_path: Path, content: bytes, mode: int, why: str) -> None:
     path = tmp_path / "llama-server"
     path.write_bytes(content)
     path.chmod(mode)
-    assert read_catalogue(str(path), PATH, cache="") == Unreadable(
-        f"it cannot be run: {os.strerror(number)}", is_unusable=True
-    )
+    assert read_catalogue(str(path), PATH, cache="") == Unreadable(f"it cannot be run: {why}", is_unusable=True)
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:

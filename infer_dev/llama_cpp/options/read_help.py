@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infer_dev.llama_cpp.options.ask import Answer
 
 DEADLINE_S = 10.0
+NO_INTERPRETER = "the interpreter that its first line names, or its loader, is not here"
 _VERSION = re.compile(r"version: (.+)")
 _LIBRARY = re.compile(r"error while loading shared libraries: ([^\s:]+): (.+)")
 _SHOWN_CHARACTERS = 200
@@ -98,6 +99,8 @@ def _ask(binary: str, env: Mapping[str, str], deadline_s: float) -> Catalogue | 
             # One that fails may not fail the next time; one that says something else is something else.
             return Catalogue(()) if answer.status == 0 else _failure(answer, deadline_s)
         told = ask([binary, "--version"], env, deadline_s)
+    except FileNotFoundError:  # it is there, by `identity`
+        return Unreadable(f"it cannot be run: {NO_INTERPRETER}", is_unusable=True)
     except (OSError, ValueError) as err:
         return _cannot_run(err)
     version = _VERSION.search(told.output) or _VERSION.search(told.errors)
