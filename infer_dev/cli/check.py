@@ -74,9 +74,9 @@ def summary(report: Report) -> str:
 
 
 def _running(path: str) -> dict[Endpoint, int | None]:
-    """What is held now and is no obstacle, with the pids that hold it.
+    """The endpoints that are held now and are no obstacle, with the pids that hold them.
 
-    The ports of the file's instances that run, of others in a group, who make room for each other, and of the daemon's
+    Those of the file's instances that run, of others in a group, who make room for each other, and of the daemon's
     own API, which steps aside.
     """
     from urllib.parse import urlsplit  # noqa: PLC0415 - for this command only

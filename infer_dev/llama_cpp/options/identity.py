@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 
+from infer_dev import __version__
+
 FORMAT = 1  # of what is kept; another one does not read it
 _OURS = ("llama", "libllama", "libggml", "libmtmd")
 _SCRIPT_LIMIT_BYTES = 1 << 16
@@ -29,7 +31,7 @@ def identity(binary: str, libraries: str) -> str:
     folders = dict.fromkeys((os.path.dirname(real), os.path.dirname(binary), *filter(None, libraries.split(":"))))
     files = [_stamp(real), *(_stamp(path) for path in _named_in(real))]
     parts = [entry for folder in folders for entry in _parts(folder)]
-    whole = json.dumps([FORMAT, binary, real, libraries, files, sorted(parts)])
+    whole = json.dumps([__version__, FORMAT, binary, real, libraries, files, sorted(parts)])
     return sha256(whole.encode(errors="surrogateescape")).hexdigest()
 
 
