@@ -94,7 +94,7 @@ def test_command_prints_columns_and_json(folder, cli):
     assert plain.returncode == 0
     assert plain.stderr == ""
     lines = plain.stdout.splitlines()
-    assert lines[0].split() == HEADERS
+    assert lines[0].split() == [*HEADERS, "FITS"]
     assert len(lines) == 5
     document = json.loads(cli("models", folder, "--json", INFER_DEV_CACHE_DIR=str(folder.parent / "cache")).stdout)
     told = {os.path.basename(one["path"]): one for one in document["models"]}
