@@ -1,6 +1,6 @@
 """The daemon is killed at random moments and started anew: no instance is doubled, lost or in a wrong state.
 
-INFER_DEV_KILLS says how often (default 40), INFER_DEV_SEED repeats a run as far as chance goes.
+INFER_DEV_KILLS says how often (default 25), INFER_DEV_SEED repeats a run as far as chance goes.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.soak.census import Marked, census, copies
 from tests.soak.daemons import Daemon, environment
 from tests.soak.replay import contradictions, read_history
 
-KILLS = int(os.environ.get("INFER_DEV_KILLS", "40"))
+KILLS = int(os.environ.get("INFER_DEV_KILLS", "25"))
 SEED = int(os.environ.get("INFER_DEV_SEED", str(random.SystemRandom().randrange(10**9))))
 SECONDS_PER_KILL = 6  # far more than it takes: only to end a run that hangs
 SHORT_WORK_S, LONG_WORK_S = 0.3, 2.0
@@ -162,7 +162,8 @@ class Rig:
         """Each instance's latest state in the history."""
         for record in read_history(self.runtime / "history.jsonl"):
             self.records[record["id"]] = record
-        latest = {record["instance"]: record["new"] for _, record in sorted(self.records.items())}
+        transitions = [record for _, record in sorted(self.records.items()) if record["kind"] == "transition"]
+        latest = {record["instance"]: record["new"] for record in transitions}
         return {name: state for name, state in latest.items() if name != "extra"}
 
 

@@ -22,7 +22,8 @@ def test_short_soak_finds_nothing_wrong(tmp_path: Path, parts: Parts, capfd: pyt
 
 def record(number: int, old: str, new: str, second: int, **others: object) -> dict[str, object]:
     time = f"2026-01-02T00:00:{second:02}.000+00:00"
-    return {"id": number, "time": time, "instance": "a", "old": old, "new": new, "cause": None, "detail": ""} | others
+    usual = {"kind": "transition", "instance": "a", "cause": None, "detail": ""}
+    return usual | {"id": number, "time": time, "old": old, "new": new} | others
 
 
 def test_replay_knows_what_cannot_have_been() -> None:
@@ -31,6 +32,8 @@ def test_replay_knows_what_cannot_have_been() -> None:
     assert contradictions([*good, record(3, "ready", "backoff", 3)], []) != [], "no cause"
     assert contradictions([*good, record(3, "stopped", "ready", 3)], []) != [], "no such transition, and no chain"
     assert contradictions([*good, record(4, "ready", "stopping", 3)], []) != [], "a record is missing"
+    reload = record(3, "", "done", 3, kind="reload", instance="")
+    assert contradictions([*good, reload, record(4, "ready", "stopping", 3)], []) == []
     broken = record(3, "ready", "failed", 3, cause="unknown", detail="internal error: see the daemon's log")
     assert contradictions([*good, broken], []) != []
 

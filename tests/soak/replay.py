@@ -145,6 +145,8 @@ def contradictions(records: Sequence[Record], daemon_ends: Iterable[float]) -> l
     for before, record in zip([None, *records], records, strict=False):
         if before is not None and record["id"] != before["id"] + 1:
             wrong.append(f"id {record['id']} after {before['id']}")
+        if record["kind"] != "transition":
+            continue
         edge = (record["old"], record["new"])
         own = last.get(record["instance"])
         last[record["instance"]] = record

@@ -1,6 +1,7 @@
 """The HTTP server with well and badly behaved peers."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -195,7 +196,8 @@ async def test_head_that_comes_in_drips_is_not_waited_for(tmp_path: Path) -> Non
         while not ended.done():
             writer.write(b"X: y\r\n")
             await asyncio.wait({ended}, timeout=0.02)
-        assert ended.result() == b""
+        with contextlib.suppress(ConnectionResetError):  # what was dripped last came after the end
+            assert ended.result() == b""
         writer.close()
 
 
