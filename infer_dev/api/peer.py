@@ -72,9 +72,11 @@ class Peer:
         hung_up = asyncio.ensure_future(self._until_end())
         try:
             async with asyncio.timeout(None) as until:
+                is_over = False
 
                 def end(_: object) -> None:
-                    until.reschedule(0)
+                    if not is_over:  # it may have hung up in the very turn in which the stream came to its end
+                        until.reschedule(0)
 
                 hung_up.add_done_callback(end)
                 try:
@@ -85,7 +87,7 @@ class Peer:
                     self._write(h11.EndOfMessage())
                     await self._drain()
                 finally:
-                    hung_up.remove_done_callback(end)
+                    is_over = True
         finally:
             hung_up.cancel()
 
