@@ -153,9 +153,8 @@ def transition_line(event: Mapping[str, Any]) -> str:
 
 def _line_of_kind(kind: str, event: Mapping[str, Any]) -> str:
     """What is told of anything but a transition, in one line. Any: JSON."""
-    subject = " ".join(
-        part for part in (kind, event["instance"], PLAIN_WORDS.get(event["new"], event["new"])) if part
-    )
+    new = event["new"] if event["instance"] else PLAIN_WORDS.get(event["new"], event["new"])
+    subject = " ".join(part for part in (kind, event["instance"], new) if part)
     cause = f"{event['cause']}: " if event.get("cause") else ""
     detail = "; ".join(line.strip() for line in event["detail"].splitlines() if line.strip())
     return f"{subject}: {cause}{detail}" if cause or detail else subject
