@@ -312,6 +312,21 @@ async def test_quiet_answer_ends_when_its_peer_leaves(tmp_path: Path) -> None:
         await server.close()
 
 
+async def test_connection_is_closed_in_good_order_once_the_peer_has_taken_the_rest() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    peer = Peer(reader, writer, stall_s=5)
+    while not writer.transport.get_write_buffer_size():
+        writer.write(b"x" * 1000)
+    closing = asyncio.create_task(peer.close())
+    theirs.setblocking(False)
+    while await asyncio.get_running_loop().sock_recv(theirs, 65536):
+        pass
+    theirs.close()
+    await closing
+    peer.abort()
+
+
 async def test_peer_that_leaves_as_its_stream_ends_is_no_fault() -> None:
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told["message"]))
