@@ -7,6 +7,7 @@ there are no CORS headers here. See OWASP's cheat sheet on CSRF, and RFC 9110, 7
 """
 
 import hmac
+import re
 
 import h11
 
@@ -16,6 +17,7 @@ from infer_dev.config.loopback import is_loopback
 SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 # A file names the programs that are run: whoever may bring one up may run anything as the daemon's user.
 NEED_A_TOKEN = (b"/up", b"/plan")
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/]+))(?::[0-9]*)?")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="infer-dev"'}
 
 
@@ -99,7 +101,6 @@ def _values(head: h11.Request, name: bytes) -> list[bytes]:
 
 
 def _name_in(host: str) -> str:
-    """A `Host` header without its port; an IPv6 address without its brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """A `Host` header without its port; an IPv6 address without its brackets; "" if it is none of these."""
+    found = HOST.fullmatch(host)
+    return (found[1] or found[2]) if found else ""

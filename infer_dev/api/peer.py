@@ -72,9 +72,11 @@ class Peer:
         hung_up = asyncio.ensure_future(self._until_end())
         try:
             async with asyncio.timeout(None) as until:
+                is_over = False
 
                 def end(_: object) -> None:
-                    until.reschedule(0)
+                    if not is_over:  # it may have hung up in the very turn in which the stream came to its end
+                        until.reschedule(0)
 
                 hung_up.add_done_callback(end)
                 try:
@@ -85,7 +87,7 @@ class Peer:
                     self._write(h11.EndOfMessage())
                     await self._drain()
                 finally:
-                    hung_up.remove_done_callback(end)
+                    is_over = True
         finally:
             hung_up.cancel()
 
@@ -107,15 +109,19 @@ class Peer:
 
     def abort(self) -> None:
         """End the connection; what is still to be written is dropped."""
-        self._writer.transport.abort()
+        with contextlib.suppress(AttributeError):  # asyncio of 3.11: it has closed once its buffer was empty
+            self._writer.transport.abort()
 
     async def close(self) -> None:
         """End the connection once what was written is taken, or the time for that is up."""
         self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+        try:
             async with asyncio.timeout(self._stall_s):
                 await self._writer.wait_closed()
-        self.abort()
+        except (TimeoutError, asyncio.CancelledError):
+            self.abort()
+        except OSError:
+            return  # it is closed, though not in good order
 
     def _head(self, response: Response, more: dict[str, str], *, close: bool) -> None:
         headers = {

@@ -41,6 +41,7 @@ class Routes:
         self._supervisor = supervisor
         self._switching = switching
         self._statuses = Shared[Response]()
+        self._latest = Shared[Response]()
         self._observe = observe or Observe(supervisor, "")
         self._address = address
         self._keeper = keeper  # who starts another daemon when this one ends: boot, systemd
@@ -181,7 +182,11 @@ class Routes:
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
         history, kinds = self._supervisor.history, events.kinds_of(request.query.get("kind", ""))
         if request.query.get("follow") == "0":
-            return Response(events.latest(history, int(given), kinds), content_type="text/event-stream")
+            # 2 MiB take 20 ms: many who ask at once must not hold up an instance's restart.
+            return await self._latest.get(
+                (given, kinds),
+                lambda: Response(events.latest(history, int(given), kinds), content_type="text/event-stream"),
+            )
         return Response(events.stream(history, int(given), kinds), content_type="text/event-stream")
 
     async def logs(self, request: Request) -> Response:

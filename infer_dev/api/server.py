@@ -83,8 +83,10 @@ class HttpServer:
             # By `close` or `retire`, the owners of these tasks. A peer that does not read must not keep the daemon.
             peer.abort()
         finally:
-            await peer.close()
-            self._open.discard(task)
+            try:
+                await peer.close()
+            finally:  # whatever goes wrong there: what is not forgotten takes the room of others for good
+                self._open.discard(task)
 
     @property
     def connections(self) -> int:

@@ -59,6 +59,11 @@ def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) ->
         if begun is None:
             raise
         gone = err
+    except KeyboardInterrupt:
+        shown.close()
+        if begun is not None:
+            print("the switch goes on: see `infer-dev status --json`, `infer-dev events`", file=sys.stderr)
+        raise
     finally:
         shown.close()
     return _from_next_daemon(daemon, begun, gone)
@@ -89,6 +94,7 @@ class Phases:
     def close(self) -> None:
         """Nothing more comes; what does goes to a line of its own."""
         if self._is_open:
+            self._is_open = False
             print(file=sys.stderr)
 
 

@@ -74,7 +74,7 @@ def _follow(
     from infer_dev.cli.progress import wait_until_settled  # noqa: PLC0415 - imported by now
 
     if not result["waiting"]:
-        print(f"{path}: no instance starts by itself", file=sys.stderr)
+        print(f"{path}: no instance starts by itself, unless another one has its place", file=sys.stderr)
     if not wait:
         for name, why in result["refused"].items():
             tell_line("error", f"{name} is not started: {why}")

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from infer_dev.check.verdict import Refusal
+from infer_dev.plan.conflicts import overlap
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
 from infer_dev.supervisor.lifecycle import RUNNING, SETTLED, State
@@ -45,7 +46,7 @@ class Intent:
         changes: what differs from what is.
         ending: names of those that are stopped first.
         starting: names of those that get a new process.
-        beaten: names of those that would start, but another member of their group is at work.
+        beaten: names of those that would start, but another one of their group, or on their port, is at work.
         differences: of each instance that is not new, gone or unchanged, what of it differs.
     """
 
@@ -100,9 +101,14 @@ def intend(plan: Plan, ours: Mapping[str, Seat], others: Sequence[Seat], *, star
         if (spec.name in replaced and spec.name not in disabled)
         or (spec.starts_itself and (spec.name in changes.new or (start_resting and spec.name in resting)))
     }
-    seats = [*ours.values(), *others]
-    beaten = {name for name in starting if _is_beaten(new[name], seats, starting)}
     ending = {*changes.gone, *replaced, *disabled, *(leaving & {*changes.changed, *starting})}
+    at_work = [
+        replace(seat, spec=new.get(seat.spec.name, seat.spec))
+        for seat in ours.values()
+        if not is_at_rest(seat) and (seat.spec.name not in ending or seat.spec.name in replaced & starting)
+    ]
+    at_work += [seat for seat in others if not is_at_rest(seat)]
+    beaten = {name for name in starting if _is_beaten(new[name], at_work, starting)}
     return Intent(
         plan=plan,
         changes=changes,
@@ -130,6 +136,21 @@ def busy_members(group: str, seats: Sequence[Seat]) -> set[str]:
     return {seat.spec.name for seat in seats if seat.spec.group == group and not is_at_rest(seat)}
 
 
-def _is_beaten(spec: Spec, seats: Sequence[Seat], starting: AbstractSet[str]) -> bool:
-    """Whether another member of its group is at work, started by hand: that choice stays."""
-    return spec.group is not None and bool(busy_members(spec.group, seats) - starting - {spec.name})
+def _is_beaten(spec: Spec, at_work: Sequence[Seat], starting: AbstractSet[str]) -> bool:
+    """Whether another one has its place, by hand or by a switch: that choice stays.
+
+    Args:
+        spec: one that would start, or get a new process.
+        at_work: those that run and will: as they will be.
+        starting: names of those that would start; of two that run, and both change, only one can go on.
+    """
+    others = [seat.spec for seat in at_work if seat.spec.name != spec.name]
+    group = [one for one in others if spec.group is not None and one.group == spec.group]
+    if len(others) < len(at_work):  # it runs itself; a port that it cannot have is told before anything is changed
+        return any(one.name not in starting or _rank(one) < _rank(spec) for one in group)
+    # On one port in one file: one of the two is disabled, and was started by hand.
+    return bool(group) or any(one.source == spec.source and overlap(one.endpoint, spec.endpoint) for one in others)
+
+
+def _rank(spec: Spec) -> tuple[bool, str]:
+    return (not spec.starts_itself, spec.name)

@@ -204,6 +204,20 @@ def test_second_switch_from_the_command_line_waits(site: Site) -> None:
     assert site.running() == {"stubborn": "ready"}
 
 
+def test_interrupted_command_says_that_the_switch_goes_on(site: Site) -> None:
+    hold_in_ready(site)
+    switching = site.cli.start("switch", "b")
+    site.reaches_phase("ready")
+    assert switching.stderr is not None
+    assert "preflight" in switching.stderr.readline()  # it follows by now
+    switching.send_signal(signal.SIGINT)
+    _, told = switching.communicate(timeout=30)
+    assert switching.returncode == 130
+    assert "the switch goes on" in told
+    site.go["b"].touch()
+    assert site.receipt()["ok"]
+
+
 def test_switch_goes_on_when_its_reader_hangs_up(site: Site) -> None:
     hold_in_ready(site)
     body = b'{"model": "b"}'

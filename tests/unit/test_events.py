@@ -1,5 +1,6 @@
 """Events of all kinds: how they come about, are chosen, and read."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from infer_dev.api import events
+from infer_dev.api.http import Request
+from infer_dev.api.routes import Routes
+from infer_dev.api.switch import SwitchRoutes
 from infer_dev.cli.progress import transition_line
 from infer_dev.errors import ConfigError, NotFoundError, UsageError
 from infer_dev.host.notes import leave_boot_errors
@@ -15,6 +19,7 @@ from infer_dev.supervisor.boot_errors import BootErrors
 from infer_dev.supervisor.history import PIECE_RECORDS, History, Journal, Kind
 from infer_dev.supervisor.reconcile import UpResult
 from infer_dev.supervisor.reloads import changes_in_words, recorded
+from tests.parts.switch_rig import running_rig
 
 
 def add(history: History, kind: str = Kind.TRANSITION, **fields: str) -> None:
@@ -29,6 +34,27 @@ def lines(history: History) -> list[str]:
 
 def outcome(**changes: tuple[str, ...]) -> UpResult:
     return UpResult(enabled=True, waiting=(), attached=(), last_id=0, changes=Changes(**changes))
+
+
+async def test_many_who_ask_for_all_events_at_once_let_others_come_between(tmp_path: Path) -> None:
+    async with running_rig(tmp_path) as rig:
+        add(rig.supervisor.history)
+        switching = SwitchRoutes(lambda: rig.switcher, note=str(tmp_path / "none"))
+        routes = Routes(rig.supervisor, switching, address="")
+        request = Request("GET", "/events", {}, {"follow": "0"}, {}, b"")
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(other())
+        answers = await asyncio.gather(*(routes.events(request) for _ in range(50)))
+        counting.cancel()
+    assert turns >= len(answers) - 1
+    assert {answer.body for answer in answers} == {events.latest(rig.supervisor.history, 0)}
 
 
 async def test_events_of_some_kinds_leave_out_the_others() -> None:
@@ -56,6 +82,12 @@ def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="unknown 'relaod'") as refused:
         events.kinds_of("reload,relaod")
     assert "boot-error" in refused.value.hint
+
+
+def test_the_end_of_a_switch_is_told_as_such() -> None:
+    history = History()
+    add(history, Kind.SWITCH, old="proof", new="done", instance="b", detail="from a")
+    assert lines(history) == ["switch b done: from a"]
 
 
 async def test_a_reload_is_recorded_with_what_changed_in_each_file() -> None:

@@ -48,7 +48,19 @@ def test_host_of_this_machine_is_answered(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8081", "127.0.0.1.evil.example", "192.0.2.1", "[fe80::1]", "", "[", "x@localhost"],
+    [
+        *(
+            "evil.example",
+            "evil.example:8081",
+            "127.0.0.1.evil.example",
+            "192.0.2.1",
+            "[fe80::1]",
+            "",
+            "[",
+            "x@localhost",
+        ),
+        *("[::1].evil.example", "[::1]evil.example:8081", "localhost:evil.example", "localhost/evil.example"),
+    ],
 )
 def test_other_host_is_refused_whatever_the_name_resolves_to(host: str) -> None:
     assert status(OPEN, host=host) == 421

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.api.http import Request, Response, Router, json_response
-from infer_dev.api.peer import MAX_HEAD_BYTES
+from infer_dev.api.peer import MAX_HEAD_BYTES, Peer
 from infer_dev.api.server import HttpServer, Limits
 from infer_dev.errors import ConfigError
 
@@ -314,6 +314,48 @@ async def test_quiet_answer_ends_when_its_peer_leaves(tmp_path: Path) -> None:
         await server.close()
 
 
+async def test_connection_is_closed_in_good_order_once_the_peer_has_taken_the_rest() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    peer = Peer(reader, writer, stall_s=5)
+    while not writer.transport.get_write_buffer_size():
+        writer.write(b"x" * 1000)
+    closing = asyncio.create_task(peer.close())
+    theirs.setblocking(False)
+    while await asyncio.get_running_loop().sock_recv(theirs, 65536):
+        pass
+    theirs.close()
+    await closing
+    peer.abort()
+
+
+async def test_peer_that_leaves_as_its_stream_ends_is_no_fault() -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told["message"]))
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    peer = Peer(reader, writer, stall_s=5)
+    theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await peer.next_event()
+    is_time = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"begun"
+        await is_time.wait()
+
+    streaming = asyncio.create_task(peer.stream(Response(), body()))
+    theirs.setblocking(False)
+    while not _has_come(theirs):
+        await asyncio.sleep(0)
+    reader.feed_eof()  # both in one turn of the event loop, the peer first
+    is_time.set()
+    await streaming
+    await asyncio.sleep(0)
+    theirs.close()
+    await peer.close()
+    assert faults == []
+
+
 async def test_peer_that_reads_nothing_does_not_keep_the_server(tmp_path: Path) -> None:
     async def endless(_: Request) -> Response:
         async def pieces() -> AsyncIterator[bytes]:
@@ -332,3 +374,10 @@ async def test_peer_that_reads_nothing_does_not_keep_the_server(tmp_path: Path) 
         await reader.readuntil(b"\r\n\r\n")
         await server.close()
         writer.close()
+
+
+def _has_come(peer: socket.socket) -> bool:
+    try:
+        return bool(peer.recv(4096, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False

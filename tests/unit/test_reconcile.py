@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from infer_dev.plan.diff import Difference, differences
 from infer_dev.plan.model import Command, Endpoint, Plan, Policy, Spec
 from infer_dev.supervisor.lifecycle import State
@@ -72,6 +74,41 @@ def test_member_that_somebody_started_keeps_its_group() -> None:
         [seat(spec("a", group="g"), S.STOPPED), by_hand],
     )
     assert (found.starting, found.beaten, found.waiting) == ((), ("a",), ())
+
+
+def test_member_that_somebody_started_keeps_its_group_though_it_changes() -> None:
+    found = intent(
+        [spec("a", group="g"), spec("b", "--x", group="g", autostart=False)],
+        [seat(spec("a", group="g"), S.STOPPED), seat(spec("b", group="g", autostart=False), S.READY)],
+    )
+    assert (found.ending, found.starting, found.beaten) == (("b",), ("b",), ("a",))
+
+
+@pytest.mark.parametrize("new", [[], [spec("b", group="g", enabled=False)]], ids=["gone", "disabled"])
+def test_member_that_has_to_leave_makes_room_for_the_one_that_starts_itself(new: list[Spec]) -> None:
+    found = intent(
+        [spec("a", group="g"), *new],
+        [seat(spec("a", group="g"), S.STOPPED), seat(spec("b", group="g", autostart=False), S.READY)],
+    )
+    assert (found.ending, found.starting, found.beaten) == (("b",), ("a",), ())
+
+
+def test_two_that_run_and_change_into_one_group_do_not_both_go_on() -> None:
+    found = intent(
+        [spec("a", "--x", group="g", autostart=False), spec("b", "--x", group="g")],
+        [seat(spec("a"), S.READY), seat(spec("b"), S.READY)],
+    )
+    assert (found.ending, found.starting, found.beaten) == (("a", "b"), ("b",), ("a",))
+
+
+def test_disabled_one_that_somebody_started_keeps_its_port() -> None:
+    old = [seat(spec("a"), S.STOPPED), seat(spec("b", enabled=False), S.READY)]
+    found = intent([spec("a"), spec("b", enabled=False)], old)
+    assert (found.ending, found.starting, found.beaten) == ((), (), ("a",))
+    elsewhere = replace(old[0].spec, endpoint=replace(old[0].spec.endpoint, port=2))
+    assert intent([elsewhere, spec("b", enabled=False)], old).starting == ("a",)
+    moved = intent([spec("a", "--x"), spec("b", enabled=False)], [seat(elsewhere, S.READY), old[1]])
+    assert (moved.starting, moved.beaten) == (("a",), ()), "it would be stopped, and nobody told why"
 
 
 def test_differences_name_each_argument_once() -> None:
