@@ -87,7 +87,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
 def test_the_end_of_a_switch_is_told_as_such() -> None:
     history = History()
     add(history, Kind.SWITCH, old="proof", new="done", instance="b", detail="from a")
-    assert lines(history) == ["switch b done: from a"]
+    assert lines(history) == ["switch b done, proof took 1.5s: from a"]
 
 
 async def test_a_reload_is_recorded_with_what_changed_in_each_file() -> None:
