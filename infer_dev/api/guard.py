@@ -18,6 +18,8 @@ SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 # A file names the programs that are run: whoever may bring one up may run anything as the daemon's user.
 NEED_A_TOKEN = (b"/up", b"/plan")
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/]+))(?::[0-9]*)?")
+PLAIN_BODIES = (b"", b"application/x-www-form-urlencoded")
+OF_PAGES = (b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="infer-dev"'}
 
 
@@ -47,7 +49,10 @@ class Guard:
             )
         if head.method not in SAFE_METHODS and _has_body(head):
             kind = b",".join(_values(head, b"content-type")).partition(b";")[0].strip().lower()
-            if kind != b"application/json":
+            # Without headers that only browsers send, it is a program: `curl -d` says it sends a form.
+            if kind != b"application/json" and (
+                kind not in PLAIN_BODIES or any(_values(head, one) for one in OF_PAGES)
+            ):
                 raise MediaTypeError(
                     "cannot read the request: its body is no JSON", hint="Content-Type: application/json"
                 )
