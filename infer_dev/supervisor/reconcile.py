@@ -131,9 +131,15 @@ def is_at_rest(seat: Seat) -> bool:
     return seat.state in SETTLED and seat.state not in RUNNING
 
 
-def busy_members(group: str, seats: Sequence[Seat]) -> set[str]:
-    """Names of a group's members that are at work."""
-    return {seat.spec.name for seat in seats if seat.spec.group == group and not is_at_rest(seat)}
+def rival_of(spec: Spec, seats: Sequence[Seat]) -> str:
+    """Who is at work that `spec` cannot run beside, and why: "NAME of the same group 'g'"; "" if nobody is."""
+    at_work = [seat.spec for seat in seats if seat.spec.name != spec.name and not is_at_rest(seat)]
+    for other in sorted(at_work, key=lambda one: one.name):
+        if spec.group is not None and other.group == spec.group:
+            return f"{other.name} of the same group {spec.group!r}"
+        if overlap(other.endpoint, spec.endpoint):
+            return f"{other.name} on the same port"
+    return ""
 
 
 def _is_beaten(spec: Spec, at_work: Sequence[Seat], starting: AbstractSet[str]) -> bool:

@@ -19,7 +19,7 @@ from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
-from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, busy_members, intend
+from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, intend, rival_of
 from infer_dev.supervisor.reloads import recorded, reload_when_wanted
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
@@ -284,15 +284,14 @@ class Supervisor:
             yield
 
     async def _begin(self, names: Sequence[str], event: Start | Restart) -> None:
-        """Start or restart by hand, unless another member of the group is at work."""
+        """Start or restart by hand, unless another one at work has its group or its port."""
         async with self._changing():
             for instance in self._named(names):
-                spec = instance.spec
-                if spec.group is not None and (other := busy_members(spec.group, self.seats()) - {spec.name}):
-                    busy, verb = min(other), "start" if isinstance(event, Start) else "restart"
+                if rival := rival_of(instance.spec, self.seats()):
+                    verb, name = "start" if isinstance(event, Start) else "restart", instance.spec.name
                     raise InstanceError(
-                        f"cannot {verb} {spec.name}: {busy} of the same group {spec.group!r} runs",
-                        hint=f"stop it first: infer-dev stop {busy}",
+                        f"cannot {verb} {name}: {rival} runs",
+                        hint=f"switch to it: infer-dev switch {name}; or stop {rival.split()[0]} first",
                     )
                 await instance.tell(event)
 

@@ -627,6 +627,25 @@ async def test_bad_file_changes_nothing(rack: Rack) -> None:
     assert (rack.one("a").state, rack.one("a").pid) == ("ready", pid)
 
 
+async def test_start_beside_one_on_the_same_port_is_refused(rack: Rack) -> None:
+    port = rack.port()
+    await rack.up(f"""
+        [instance.a.server]
+        port = {port}
+        [instance.b.control]
+        enabled = false
+        [instance.b.server]
+        port = {port}
+    """)
+    await rack.reaches("a", "ready")
+    with pytest.raises(InstanceError, match="cannot start b: a on the same port runs") as told:
+        await rack.supervisor.start(["b"])
+    assert told.value.hint == "switch to it: infer-dev switch b; or stop a first"
+    await rack.supervisor.stop(["a"])
+    await rack.supervisor.start(["b"])
+    await rack.reaches("b", "ready")
+
+
 async def test_storm_of_reloads_ends_with_the_last_file(rack: Rack) -> None:
     port = rack.port()
     await rack.up(f"[instance.a.server]\nport = {port}")
