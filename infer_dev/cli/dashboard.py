@@ -23,7 +23,7 @@ def dashboard(*, url: str | None = None, token_file: str | None = None, plain: b
         from infer_dev.cli.plain import watch_plain  # noqa: PLC0415 - for this only
 
         return watch_plain(link)
-    if not (is_terminal(sys.stdout) and sys.stdin.isatty()):
+    if not all(is_terminal(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError(
             "cannot show the dashboard: this is no terminal that could", hint="--plain prints lines instead"
         )

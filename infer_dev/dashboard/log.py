@@ -25,11 +25,12 @@ STYLES = {
     Level.ERROR: Style(color="red", bold=True),
 }
 FOUND = Style(reverse=True)
+MARKED = Style(bold=True, underline=True)
 WORDS = {Level.ALL: "all", Level.INFO: "no debug", Level.WARNING: "warnings", Level.ERROR: "errors"}
 
 
 class LogView(ScrollView, can_focus=True):
-    """The rows of the log."""
+    """The rows of the log. Keys are those of textual's scrolling."""
 
     def __init__(self) -> None:
         super().__init__(id="log-view")
@@ -38,11 +39,13 @@ class LogView(ScrollView, can_focus=True):
         self.is_following = True
         self.is_wrapped = False
         self.least = Level.ALL
+        self.mark = -1  # the number of the line that was found last
 
     def add(self, text: str, *, anew: bool) -> None:
         """Take complete lines; `anew`: what was there before goes."""
         if anew:
             self.lines.clear()
+            self.mark = -1
         gone = self.lines.add(text)
         if gone and not self.is_following:
             self.scroll_to(y=max(0, self.scroll_offset.y - gone), animate=False, force=True)
@@ -80,6 +83,8 @@ class LogView(ScrollView, can_focus=True):
             return Strip.blank(width)
         row = rows[top + y]
         style = STYLES[level_of(self.lines.line(row.number))]
+        if row.number == self.mark:
+            style += MARKED
         text = self.lines.text(row)
         return Strip(self._segments(text, style)).crop_extend(left, left + width, None)
 
@@ -94,23 +99,24 @@ class LogView(ScrollView, can_focus=True):
         return [*segments, Segment(text[at:], style)]
 
     def go_to(self, index: int) -> None:
-        """Show a row in the middle."""
+        """Mark a row's line and show it in the middle."""
         self.is_following = False
+        self.mark = self.lines.rows[index].number
         self.scroll_to(y=max(0, index - self.size.height // 2), animate=False, force=True, immediate=True)
+        self.refresh()
 
     def find(self, step: int) -> bool:
         """Go to the next line (1) or the one before (-1) that has what is searched; whether there is one."""
-        if not self.wanted:
-            return False
-        height, top = self.size.height, self.scroll_offset.y
-        at = len(self.lines.rows) if self.is_following else top + height // 2
-        found = self.lines.find(lambda line: self.wanted in line.lower(), start=at + step, step=step)
-        if found is None:  # from the other end
-            start = 0 if step > 0 else len(self.lines.rows) - 1
-            found = self.lines.find(lambda line: self.wanted in line.lower(), start=start, step=step)
-        if found is not None:
-            self.go_to(found)
-        return found is not None
+        rows = self.lines.rows
+        marked = [index for index, row in enumerate(rows) if row.number == self.mark]
+        start = (max(marked) + 1 if step > 0 else min(marked) - 1) if marked else len(rows) - 1
+        first = 0 if step > 0 else len(rows) - 1  # where it goes on behind the end
+        for at in (start, first):
+            found = self.lines.find(lambda line: self.wanted in line.lower(), start=at, step=step)
+            if self.wanted and found is not None:
+                self.go_to(found)
+                return True
+        return False
 
     def last_error(self) -> bool:
         """Go to the last error; whether there is one."""

@@ -17,6 +17,7 @@ from infer_dev.dashboard.fuzzy import MISS, score
 from infer_dev.dashboard.words import state_style
 
 GAP = 2
+LEAST = 10  # cells of a column that is cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +117,16 @@ class Picker(ModalScreen[str | None]):
             )
 
     def _widths(self, width: int) -> list[int]:
-        """The first column gets what the others leave, 12 cells at the least; the last ones are left out for that."""
+        """The last column is cut, then left out, then the one before it; what is too long after that is the first."""
         rows = [self._headers, *(one.cells for one in self._choices)]
         widths = [max(cell_len(row[index]) for row in rows) for index in range(len(self._headers))]
-        while len(widths) > 2 and sum(widths[1:]) + GAP * len(widths) + min(12, widths[0]) > width:  # noqa: PLR2004 - name, state
+        while len(widths) > 1:
+            excess = sum(widths) + GAP * (len(widths) - 1) - width
+            widths[-1] -= max(0, min(excess, widths[-1] - LEAST))
+            if sum(widths) + GAP * (len(widths) - 1) <= width:
+                break
             widths.pop()
-        widths[0] = max(1, min(widths[0], width - sum(widths[1:]) - GAP * (len(widths) - 1)))
+        widths[0] = min(widths[0], width)
         return widths
 
 
