@@ -67,7 +67,7 @@ class Dashboard(App[None]):
 
     def __init__(self, link: Link, plan_lines: PlanLines, *, status_s: float = told.STATUS_S) -> None:
         """`status_s`: seconds between two looks; `plan_lines`: see `Acts`."""
-        super().__init__()
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._link, self._acts = link, Acts(link, plan_lines)
         self._feed = Feed(link, self._hear, status_s=status_s)
@@ -109,6 +109,7 @@ class Dashboard(App[None]):
         self.set_class(not is_wide, "-narrow")
         self.set_class(width >= HUGE, "-huge")
         self.gpus.is_compact = not is_wide and height < TALL_ROWS
+        self.gpus.is_framed = is_wide
         self.system.is_compact = not is_wide
         count = len(self.picture.instances) if self.picture else 1
         self.instances.styles.height = 3 + max(1, min(count, int(height * SHARE) - 3))
@@ -185,7 +186,7 @@ class Dashboard(App[None]):
             since = duration(time.monotonic() - self._lost_since)
             self.head.update(
                 Text(
-                    f"{printable_line(self._lost.message)} · trying again ({since})",
+                    f"gone for {since}, trying again: {printable_line(self._lost.message)}",
                     no_wrap=True,
                     overflow="ellipsis",
                 )

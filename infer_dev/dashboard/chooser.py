@@ -15,7 +15,7 @@ class Chooser(App[str | None]):
 
     def __init__(self, title: str, headers: Sequence[str], choices: Sequence[Choice], *, does: str) -> None:
         """As `Picker`."""
-        super().__init__()
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._picker = Picker(title, headers, choices, does=does)
 

@@ -1,5 +1,6 @@
 """The GPUs: memory split by instance, how busy they were in the last five minutes, temperature, power."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from infer_dev.dashboard.picture import Gpu
 from infer_dev.dashboard.words import bar, percent, size, sparkline
 
 HISTORY_S = 300
+MOST_SAMPLES = 2 * HISTORY_S  # one a second; more come with events
 STYLES = ("cyan", "magenta", "yellow", "blue", "green")
 OTHERS_STYLE = "bright_black"
 HOT_C = 85
@@ -23,18 +25,19 @@ class Gpus(Widget):
         super().__init__(id="gpus")
         self.border_title = "GPUs"
         self.is_compact = False
+        self.is_framed = True
         self._gpus: Sequence[Gpu] = ()
         self._note = ""
         self._names: Sequence[str] = ()
-        self._busy: dict[int, deque[float]] = {}
+        self._busy: dict[int, deque[tuple[float, float]]] = {}
 
     def show(self, gpus: Sequence[Gpu], note: str, names: Sequence[str]) -> None:
         """Take what the driver says, once a second; `names` of instances, whose colours go by their order."""
         self._gpus, self._note, self._names = gpus, note, names
         for gpu in gpus:
-            self._busy.setdefault(gpu.index, deque(maxlen=HISTORY_S)).append(gpu.busy or 0.0)
+            self._busy.setdefault(gpu.index, deque(maxlen=MOST_SAMPLES)).append((time.monotonic(), gpu.busy or 0.0))
         self.set_class(not gpus, "-none")
-        self.styles.height = self.rows + (2 if gpus else 0)  # its border
+        self.styles.height = self.rows + (2 if gpus and self.is_framed else 0)
         self.refresh()
 
     @property
@@ -67,7 +70,7 @@ class Gpus(Widget):
         owners = [f"{name} {size(used)}" for name, used in gpu.held.items()]
         told = "  ".join(owners)
         spark = max(10, width - len(told) - 1) if told else width
-        text.append(sparkline(list(self._busy[gpu.index]), spark), "green")
+        text.append(self._spark(gpu, spark), "green")
         for name, owner in zip(gpu.held, owners, strict=True):
             text.append(" ").append(owner, self._style(name))
         return text
@@ -82,8 +85,11 @@ class Gpus(Widget):
         text = Text(f"{gpu.index} ", style="bold", no_wrap=True, overflow="ellipsis")
         text.append_text(self._bar(gpu, max(4, room - spark - 1))).append(memory)
         if spark:
-            text.append(sparkline(list(self._busy[gpu.index]), spark), "green").append(" ")
+            text.append(self._spark(gpu, spark), "green").append(" ")
         return text.append_text(figures)
+
+    def _spark(self, gpu: Gpu, width: int) -> str:
+        return sparkline(self._busy[gpu.index], now=self._busy[gpu.index][-1][0], span_s=HISTORY_S, width=width)
 
     def _figures(self, gpu: Gpu) -> Text:
         hot = gpu.temperature_c is not None and gpu.temperature_c >= HOT_C

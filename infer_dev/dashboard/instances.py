@@ -54,7 +54,7 @@ def widths_of(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
     """The columns shown and how wide they are, in `width` cells; the model takes what is left."""
     needed = {name: max([len(name), *(cell_len(row[name]) for row in rows)]) for name in HEADERS}
     needed["NAME"] = min(needed["NAME"], NAME_MOST)
-    needed["STATE"] = min(needed["STATE"], STATE_MOST, max(12, width // 3))
+    needed["STATE"] = min(needed["STATE"], STATE_MOST, max(12, width * 2 // 5))
     shown = list(HEADERS)
 
     def left() -> int:

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.events import Resize
 from textual.geometry import Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
@@ -31,6 +32,9 @@ WORDS = {Level.ALL: "all", Level.INFO: "no debug", Level.WARNING: "warnings", Le
 
 class LogView(ScrollView, can_focus=True):
     """The rows of the log. Keys are those of textual's scrolling."""
+
+    class Held(Message):
+        """It no longer follows its end, or does again."""
 
     def __init__(self) -> None:
         super().__init__(id="log-view")
@@ -64,8 +68,12 @@ class LogView(ScrollView, can_focus=True):
         widest = max((row.end - row.start for row in rows[-self.size.height * 2 :]), default=0)
         self.virtual_size = Size(0 if self.is_wrapped else widest, len(rows))
         if self.is_following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+            self.call_after_refresh(self._to_end)  # what the end is, is known once it is laid out
         self.refresh()
+
+    def _to_end(self) -> None:
+        if self.is_following:
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True, immediate=True)
 
     def on_resize(self, _: Resize) -> None:
         self.rearrange()
@@ -73,20 +81,23 @@ class LogView(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Scrolling up stops following, reaching the end begins it again."""
         super().watch_scroll_y(old_value, new_value)
-        self.is_following = new_value >= self.max_scroll_y or (self.is_following and new_value >= old_value)
+        was_following = self.is_following
+        self.is_following = new_value >= self.max_scroll_y or (was_following and new_value >= old_value)
+        if self.is_following != was_following:
+            self.post_message(self.Held())
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""
         left, top = self.scroll_offset
         rows, width = self.lines.rows, self.size.width
         if top + y >= len(rows):
-            return Strip.blank(width)
+            return Strip.blank(width, Style.null())
         row = rows[top + y]
         style = STYLES[level_of(self.lines.line(row.number))]
         if row.number == self.mark:
             style += MARKED
         text = self.lines.text(row)
-        return Strip(self._segments(text, style)).crop_extend(left, left + width, None)
+        return Strip(self._segments(text, style)).crop_extend(left, left + width, Style.null())
 
     def _segments(self, text: str, style: Style) -> list[Segment]:
         if not self.wanted:
@@ -160,6 +171,10 @@ class LogPanel(Vertical):
         words += [f"“{view.wanted}”"] if view.wanted else []
         words += ["follows" if view.is_following else "held: End follows"]
         self.border_title = " · ".join(["log", *([self._name] if self._name else []), *words])
+
+    def on_log_view_held(self, _: LogView.Held) -> None:
+        """Say so."""
+        self.tell()
 
     def begin_search(self) -> None:
         """Open the search field."""

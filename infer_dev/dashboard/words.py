@@ -1,5 +1,7 @@
 """Figures and states as short words for a screen that is narrow."""
 
+from collections.abc import Iterable
+
 from rich.text import Text
 
 STEP = 1024
@@ -82,8 +84,19 @@ def bar(parts: list[tuple[float, str]], width: int) -> Text:
     return drawn.append("·" * (width - at), "dim")
 
 
-def sparkline(values: list[float], width: int) -> str:
-    """The latest `width` values (0 to 1), one cell each, right-aligned."""
-    shown = values[-width:] if width > 0 else []
-    drawn = "".join(STEPS[min(len(STEPS) - 1, max(0, int(value * len(STEPS))))] for value in shown)
-    return drawn.rjust(max(0, width))
+def sparkline(samples: Iterable[tuple[float, float]], *, now: float, span_s: float, width: int) -> str:
+    """The `span_s` seconds before `now` in `width` cells, each the mean of its part; blank where nothing is known.
+
+    Args:
+        samples: time and value (0 to 1).
+        now: the end, on the same clock.
+        span_s: how far back.
+        width: cells.
+    """
+    parts: list[list[float]] = [[] for _ in range(width)]
+    for at, value in samples:
+        index = width - 1 - int((now - at) / span_s * width)
+        if 0 <= index < width:
+            parts[index].append(value)
+    means = [sum(part) / len(part) if part else None for part in parts]
+    return "".join(" " if mean is None else STEPS[min(len(STEPS) - 1, int(mean * len(STEPS)))] for mean in means)
