@@ -48,6 +48,8 @@ COMMANDS: dict[str, Command] = {
     "logs": Command("show an instance's log", "logs:logs", 1, 1),
     "events": Command("show what happened to the instances", "logs:events"),
     "config": Command("show a file as understood, its command lines, its schema; write one", "config:show", None),
+    "dashboard": Command("show and steer everything on one screen", "dashboard:dashboard"),
+    "select": Command("choose a configuration or a model from a list, and start it", "select:select", 0, 1),
     "gpus": Command("show the GPUs, what is free on them and what runs there", "gpus:gpus"),
     "models": Command("list the GGUF models here and whether they are complete", "models:listing", 0, ANY_NUMBER),
     "bundle": Command("install llama.cpp from an archive, list, roll back, remove, make one", "bundle:show", None),

@@ -196,6 +196,20 @@ def config_new(models: tuple[str, ...], *, output: str | None) -> int:
     return new(models, output=output)
 
 
+@cli.command(help=COMMANDS["dashboard"].help)
+@click.option("--url", metavar="URL", help="the API of another machine, such as http://rack:8081")
+@click.option("--token-file", type=click.Path(), help="a file with its token, instead of $INFER_DEV_API_TOKEN")
+@click.option("--plain", is_flag=True, help="lines for a screen reader: the table, again whenever something changes")
+def dashboard(*, url: str | None, token_file: str | None, plain: bool) -> int:
+    return run_command("dashboard", url=url, token_file=token_file, plain=plain)
+
+
+@cli.command(help=COMMANDS["select"].help)
+@click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path())
+def select(folder: str | None) -> int:
+    return run_command("select", *([folder] if folder else []))
+
+
 @cli.command(help=COMMANDS["gpus"].help)
 @_json
 def gpus(*, as_json: bool) -> int:

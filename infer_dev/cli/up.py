@@ -30,6 +30,13 @@ def up(
 ) -> int:
     """Reconcile with a file; wait until every instance that starts by itself is ready or has failed."""
     path = config_path(config)
+    if os.path.isdir(path) and sys.stdin.isatty():
+        from infer_dev.cli.select import can_choose, chosen  # noqa: PLC0415 - for a folder only
+
+        path = (chosen(path) or "") if can_choose() else path
+        if not path:
+            print("nothing was chosen: nothing is started", file=sys.stderr)
+            return EXIT_OK
     launch, is_new = Launch(), None
     try:
         # Where a daemon is only starting, the file is read here meanwhile: that takes both the same time.

@@ -1,0 +1,66 @@
+"""Questions before what cannot be undone, and texts that are only read."""
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+
+class Question(ModalScreen[bool]):
+    """Yes or no; no is what Enter finds, so that nothing happens by a slip."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes"),
+        Binding("n,escape,q", "answer(False)", "no"),
+        Binding("left,right", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, question: str, *, yes: str, about: Text | str = "") -> None:
+        super().__init__()
+        self._question, self._yes, self._about = question, yes, about
+
+    def compose(self) -> ComposeResult:
+        """Question, details, two buttons."""
+        with Vertical(classes="dialog"):
+            yield Static(Text(self._question, style="bold"), id="question")
+            if self._about:
+                with VerticalScroll(id="about", can_focus=False):
+                    yield Static(self._about)
+            with Horizontal(classes="buttons"):
+                yield Button("No (n)", id="no", compact=True)
+                yield Button(f"{self._yes} (y)", id="yes", compact=True)
+
+    def on_mount(self) -> None:
+        """Enter says no."""
+        self.query_one("#no").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """A click or Enter."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class Reading(ModalScreen[None]):
+    """A text to read."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter,question_mark", "dismiss", "close")]
+
+    def __init__(self, title: str, text: Text | str) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        """The text, which scrolls if it is long."""
+        with VerticalScroll(classes="dialog") as scroll:
+            scroll.border_title, scroll.border_subtitle = self._title, "Esc closes"
+            yield Static(self._text, id="reading")
+
+    def change(self, text: Text | str) -> None:
+        """Another text in the place of the one shown."""
+        self.query_one("#reading", Static).update(text)

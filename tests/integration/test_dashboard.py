@@ -1,0 +1,109 @@
+"""The dashboard as a person sees it: in a real terminal (tmux), over a real daemon with real servers."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli, Parts, eventually
+from tests.integration.test_terminal import Terminal
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")]
+
+
+class Window(Terminal):
+    """A terminal that takes keys, and another size."""
+
+    def keys(self, *keys: str) -> None:
+        self._run("send-keys", *keys)
+
+    def resize(self, width: int, height: int) -> None:
+        self._run("resize-window", "-x", str(width), "-y", str(height))
+
+
+@pytest.fixture
+def terminal(cli: Cli, tmp_path: Path) -> Iterator[Window]:
+    env = {name: value for name, value in cli.env.items() if name not in ("COLUMNS", "NO_COLOR", "TMUX")}
+    one = Window(tmp_path / "tmux", env, width=120, height=40)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def rack(parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -> Path:
+    path = tmp_path / "rack.toml"
+    path.write_text(
+        f"""
+[master]
+llama_cpp_path = "{parts.server}"
+api_port = 0
+[instance.control]
+log_dir = "{tmp_path}"
+log_rotate_bytes = 65536
+[instance.server]
+model = "{parts.model}"
+metrics = true
+[instance.chat.server]
+port = {free_port()}
+[instance.coder.control]
+group = "g"
+[instance.coder.server]
+port = {free_port()}
+[instance.writer.control]
+group = "g"
+autostart = false
+[instance.writer.server]
+port = {free_port()}
+"""
+    )
+    return path
+
+
+def test_dashboard_over_real_servers(terminal: Window, cli: Cli, rack: Path) -> None:
+    cli("up", rack)
+    terminal.type(f"{sys.executable} -m infer_dev dashboard; echo status=$?")
+    eventually(lambda: "▸ chat   ready" in terminal.screen() and "listening on http" in terminal.screen())
+
+    # A crash with its cause, and its log through the restart.
+    pid = cli.status()["chat"]["pid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: "killed" in terminal.screen())
+    eventually(lambda: "chat   ready" in terminal.screen() and terminal.screen().count("listening on http") > 1)
+
+    # Through a rotation: what is written after it is shown.
+    log = rack.parent / "llama-server-chat.log"
+    with log.open("a") as file:
+        file.write("".join(f"filler {number} {'x' * 80}\n" for number in range(2000)))
+    eventually(lambda: log.with_name(f"{log.name}.1").exists())
+    with log.open("a") as file:
+        file.write("after the rotation\n")
+    eventually(lambda: "after the rotation" in terminal.screen())
+
+    # A verified switch.
+    terminal.keys("m")
+    eventually(lambda: "type to search" in terminal.screen() and "writer" in terminal.screen())
+    terminal.keys("w", "r", "i")
+    eventually(lambda: "in the place of coder" in terminal.screen())
+    terminal.keys("Enter")
+    eventually(lambda: "✓ proof" in terminal.screen() and "writer serves after" in terminal.screen())
+    terminal.keys("Escape")
+    eventually(lambda: "▸ writer ready" in terminal.screen())
+
+    # Smaller and larger, then the daemon goes and comes back, then the person goes: the instances stay.
+    for width, height in ((80, 24), (200, 60)):
+        terminal.resize(width, height)
+        eventually(lambda height=height: terminal.screen().count("\n") == height and "q quit" in terminal.screen())
+        eventually(lambda: "▸ writer ready" in terminal.screen())
+    before = {name: one["pid"] for name, one in cli.status().items()}
+    os.kill(cli.daemon_pid() or 0, signal.SIGKILL)
+    eventually(lambda: "trying again: cannot reach the daemon" in terminal.screen())
+    cli("up", rack)
+    eventually(lambda: "trying again" not in terminal.screen() and "writer ready" in terminal.screen())
+    terminal.keys("q")
+    eventually(lambda: "status=0" in terminal.screen())
+    assert {name: one["pid"] for name, one in cli.status().items()} == before

@@ -1,0 +1,487 @@
+"""The dashboard without a terminal, against an API that is played: every key, loss of the daemon, sizes."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.color import ColorType
+from rich.segment import Segment
+from textual.pilot import Pilot
+
+from infer_dev.dashboard.app import Dashboard
+from infer_dev.dashboard.lines import MOST_LINES, SLACK
+from infer_dev.dashboard.link import Link
+from infer_dev.dashboard.picture import Place
+from infer_dev.errors import SwitchInProgressError
+from tests.parts.api_player import ApiPlayer, event, instance, playing
+
+DEADLINE_S = 20.0
+DATA = Path(__file__).parent / "data" / "dashboard"
+WRITE_VAR = "INFER_DEV_WRITE_SCREENS"  # set: the screens in DATA are written anew
+GIB = 1 << 30
+LOG = "\n".join(
+    [
+        "==== 2026-11-21T16:10:00+0000 infer-dev starts",
+        "0.00.009.367 I srv  llama_server: initializing ...",
+        "0.00.054.536 W srv  llama_server: security: no API key is set",
+        "0.00.055.962 D srv    load_model: details",
+        "0.00.063.223 E srv    load_model: something is broken",
+        "0.00.063.300 I srv    load_model: needle one",
+        "0.00.063.400 I srv    load_model: a line that is far too long " + "x" * 300 + " end-of-line",
+        "0.00.483.577 I srv  llama_server: needle two, listening",
+        "",
+    ]
+)
+
+
+def segments(app: Dashboard) -> list[list[Segment]]:
+    """What is drawn, row by row."""
+    return [list(strip) for strip in app.screen._compositor.render_strips()]
+
+
+def screen(app: Dashboard) -> str:
+    return "\n".join("".join(one.text for one in row).rstrip() for row in segments(app))
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, f"the condition did not come about:\n{screen(app_of(pilot))}"
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+def app_of(pilot: Pilot[None]) -> Dashboard:
+    assert isinstance(pilot.app, Dashboard)
+    return pilot.app
+
+
+async def shows(pilot: Pilot[None], *words: str) -> None:
+    await until(pilot, lambda: all(word in screen(app_of(pilot)) for word in words))
+
+
+def plan_lines(answer: Mapping[str, Any]) -> list[str]:
+    return [f"+ start {name}" for name in answer.get("starting", ())]
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiPlayer]:
+    async with playing(tmp_path) as player:
+        player.instances = [instance("chat"), instance("coder", "stopped", group="g"), instance("writer", group="g")]
+        player.logs = {one["name"]: bytearray(LOG.encode()) for one in player.instances}
+        player.logs["coder"] = bytearray(b"the coder's own log\n")
+        yield player
+
+
+@asynccontextmanager
+async def shown(api: ApiPlayer, width: int = 120, height: int = 40) -> AsyncIterator[Pilot[None]]:
+    """A dashboard that has heard everything; it looks once a minute, so what comes soon was told by an event."""
+    app = Dashboard(Link(Place(socket=str(api.socket))), plan_lines, status_s=60)
+    async with app.run_test(size=(width, height), notifications=True) as pilot:
+        await until(pilot, lambda: app.picture is not None)
+        if api.instances:
+            await until(pilot, lambda: app.log_panel.view.lines.rows)
+        yield pilot
+
+
+async def test_arrows_select_and_the_log_follows_the_selection(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        app = app_of(pilot)
+        await shows(pilot, "▸ chat", "needle two")
+        await pilot.press("down")
+        await shows(pilot, "▸ coder", "the coder's own log")
+        assert "needle two" not in screen(app)
+        for key, name in (("j", "writer"), ("k", "coder"), ("up", "chat"), ("up", "chat")):
+            await pilot.press(key)
+            await until(pilot, lambda name=name: app.instances.selected == name)
+
+
+async def test_click_selects_an_instance(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.click("#instances", offset=(10, 4))  # below the border and the headers: the third
+        await shows(pilot, "▸ writer")
+
+
+async def test_s_asks_before_it_stops_and_starts_without(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("s")
+        await shows(pilot, "Stop chat?")
+        await pilot.press("enter")  # No has the focus
+        await until(pilot, lambda: "Stop chat?" not in screen(app_of(pilot)))
+        await pilot.press("s", "n", "s", "escape")
+        assert api.posts == []
+        await pilot.press("s")
+        await shows(pilot, "Stop chat?")
+        await pilot.press("y")
+        await until(pilot, lambda: [target for target, _ in api.posts] == ["stop chat"])
+        await pilot.press("down", "s")
+        await until(pilot, lambda: [target for target, _ in api.posts] == ["stop chat", "start coder"])
+
+
+async def test_r_asks_before_it_restarts(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("r")
+        await shows(pilot, "Restart chat?", "loaded anew")
+        await pilot.click("#yes")
+        await until(pilot, lambda: [target for target, _ in api.posts] == ["restart chat"])
+
+
+async def test_m_finds_a_model_by_some_letters_and_switches_with_its_phases(api: ApiPlayer) -> None:
+    api.host = {"host": {"memory_total_bytes": 64 * GIB, "memory_available_bytes": 32 * GIB, "cpus": 8}}
+    api.models = [
+        {
+            "instance": one["name"],
+            "state": one["state"],
+            "group": one["group"],
+            "port": 8080,
+            "size_bytes": 9 * GIB,
+            "ctx_size": 16384,
+            "model": one["model"],
+        }
+        for one in api.instances
+    ]
+    api.phases = [
+        ("begin", {"from": "writer", "to": "coder", "phase": "preflight"}),
+        ("phase", {"phase": "preflight", "seconds": 0.2}),
+        (
+            "receipt",
+            {"ok": True, "changed": True, "to": "coder", "from": "writer", "seconds": 7.5, "completion": "Hi"},
+        ),
+    ]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "16k", "9.0G", "fits", "chat-Q4_K_M.gguf", "writer-Q4_K_M.gguf")
+        await pilot.press("c", "d", "r")
+        await shows(pilot, "in the place of writer")
+        assert "writer-Q4_K_M" not in screen(app_of(pilot))
+        await pilot.press("enter")
+        await shows(pilot, "writer → coder", "✓ preflight", "coder serves after 7.5s, it says 'Hi'")
+        assert api.posts == [("switch", {"model": "coder"})]
+        await pilot.press("escape")
+        await shows(pilot, "▸ coder")
+
+
+async def test_switch_that_fails_tells_why_and_what_next(api: ApiPlayer) -> None:
+    api.models = [{"instance": "coder", "state": "stopped"}]
+    api.phases = [
+        ("begin", {"from": None, "to": "coder", "phase": "start"}),
+        (
+            "receipt",
+            {
+                "ok": False,
+                "error": "cannot switch to coder",
+                "hint": "lower ctx_size",
+                "log_tail": ["E out of memory"],
+            },
+        ),
+    ]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "coder")
+        await pilot.press("enter")
+        await shows(pilot, "cannot switch to coder", "lower ctx_size", "E out of memory")
+        api.refusal = SwitchInProgressError("cannot switch: another one is under way", hint="wait for it")
+        await pilot.press("escape", "m")
+        await shows(pilot, "type to search")
+        await pilot.press("enter")
+        await shows(pilot, "another one is under way", "wait for it")
+
+
+async def test_l_shows_the_plan_and_reloads_when_told_to(api: ApiPlayer) -> None:
+    api.plan = {"enabled": True, "starting": ["fresh"]}
+    async with shown(api) as pilot:
+        await pilot.press("l")
+        await shows(pilot, "Reload what is up?", "/etc/rack.toml", "+ start fresh")
+        await pilot.press("n")
+        assert [target for target, _ in api.posts] == ["plan"]
+        await pilot.press("l")
+        await shows(pilot, "Reload what is up?")
+        await pilot.press("y")
+        await shows(pilot, "rack.toml: 1 new, 1 unchanged")
+        assert [target for target, _ in api.posts] == ["plan", "plan", "reload"]
+
+
+async def test_c_shows_what_the_check_says(api: ApiPlayer, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    api.instances[0]["source"] = str(missing)
+    async with shown(api) as pilot:
+        await pilot.press("c")
+        await shows(pilot, "check of", "cannot read")
+        await pilot.press("escape")
+
+
+async def test_search_marks_finds_both_ways_and_ends(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        view = app_of(pilot).log_panel.view
+        await pilot.press("slash", *"needle")
+        await shows(pilot, "“needle”")
+        marked = [one.text for row in segments(app_of(pilot)) for one in row if one.style and one.style.reverse]
+        assert marked.count("needle") == 2
+        await pilot.press("enter")
+        last = view.mark
+        assert "needle two" in view.lines.line(last)
+        await pilot.press("N")
+        assert "needle one" in view.lines.line(view.mark)
+        await pilot.press("n")
+        assert view.mark == last
+        await pilot.press("n")  # from the end it goes on at the beginning
+        assert "needle one" in view.lines.line(view.mark)
+        await pilot.press("slash", "escape")
+        await until(pilot, lambda: "“needle”" not in screen(app_of(pilot)))
+        await pilot.press("slash", *"nowhere", "enter")
+        await shows(pilot, "cannot find “nowhere”")
+
+
+async def test_x_jumps_to_the_last_error_and_v_leaves_lines_out(api: ApiPlayer) -> None:
+    api.logs["chat"] += b"0.00.500.000 I srv  idle\n" * 200
+    async with shown(api) as pilot:
+        app = app_of(pilot)
+        await until(pilot, lambda: len(app.log_panel.view.lines.rows) > 200)
+        assert "something is broken" not in screen(app)
+        await pilot.press("x")
+        await shows(pilot, "something is broken", "held")
+        for word, rows in (("no debug", 207), ("warnings", 2), ("errors", 1), ("follows", 208)):
+            await pilot.press("v")
+            await until(pilot, lambda rows=rows: len(app.log_panel.view.lines.rows) == rows)
+            if word != "follows":
+                await shows(pilot, f"· {word}")
+
+
+async def test_w_wraps_long_lines(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        assert "-of-line" not in screen(app_of(pilot))
+        await pilot.press("w")
+        await shows(pilot, "-of-line", "wrapped")
+
+
+async def test_f_holds_the_log_and_follows_again(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("f")
+        await shows(pilot, "held")
+        api.logs["chat"] += b"".join(b"line %d\n" % number for number in range(100))
+        await until(pilot, lambda: len(app_of(pilot).log_panel.view.lines.rows) > 100)
+        assert "line 99" not in screen(app_of(pilot))
+        await pilot.press("f")
+        await shows(pilot, "line 99", "follows")
+
+
+async def test_scrolling_up_holds_and_end_follows(api: ApiPlayer) -> None:
+    api.logs["chat"] += b"".join(b"line %d\n" % number for number in range(100))
+    async with shown(api) as pilot:
+        await shows(pilot, "line 99")
+        await pilot.press("tab", "pageup")
+        await until(pilot, lambda: "line 99" not in screen(app_of(pilot)))
+        await shows(pilot, "held")
+        await pilot.press("end")
+        await shows(pilot, "line 99", "follows")
+
+
+async def test_e_shows_all_events_with_their_log_lines(api: ApiPlayer) -> None:
+    api.events = [event(1, "chat", "failed", cause="out-of-memory-gpu", detail="exit 1", log_tail=["E cudaMalloc"])]
+    async with shown(api) as pilot:
+        await pilot.press("e")
+        await shows(pilot, "chat failed out-of-memory-gpu: exit 1", "E cudaMalloc")
+        api.events.append(event(2, "coder", "starting"))
+        await shows(pilot, "coder starting")
+        await pilot.press("escape")
+        await shows(pilot, "instances")
+
+
+async def test_help_names_every_key(api: ApiPlayer) -> None:
+    async with shown(api, 120, 50) as pilot:
+        await pilot.press("question_mark")
+        await shows(pilot, "acts on the selected instance", "quit: the instances go on")
+        text = screen(app_of(pilot))
+        for key in ("s", "r", "c", "m", "l", "/", "x", "v", "w", "f", "e", "?", "q", "Tab", "Ctrl+P"):
+            assert f"  {key} " in text
+        await pilot.press("escape")
+
+
+async def test_palette_has_the_commands(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: app_of(pilot).screen.query("CommandInput"))
+        await pilot.press(*"restart")
+        await shows(pilot, "Restart")
+        await pilot.press("enter")
+        await shows(pilot, "Restart chat?")
+
+
+async def test_q_ends_it_and_nothing_else(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("q")
+        await until(pilot, lambda: not pilot.app.is_running)
+    assert api.posts == []
+
+
+async def test_crash_appears_by_its_event_with_its_cause(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        api.instances[0] = instance(
+            "chat", "backoff", cause="out-of-memory-gpu", detail="exit status 1", due_in_s=4.0
+        )
+        api.events.append(event(7, "chat", "backoff", cause="out-of-memory-gpu", detail="exit status 1"))
+        await shows(pilot, "backoff out-of-memory-gpu 4s", "chat: out-of-memory-gpu: exit status 1", "1 backoff")
+
+
+async def test_lost_daemon_is_told_and_found_again(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await api.close()
+        api.events.append(event(1, "chat", "starting"))
+        app_of(pilot)._feed.look_now()
+        await shows(pilot, "cannot reach the daemon", "trying again", "▸ chat")
+        api.instances = [instance("other")]
+        api.logs = {"other": bytearray(b"the log of the other\n")}
+        await api.open()
+        await shows(pilot, "▸ other", "the log of the other", "chat starting", "1 ready")
+        assert "trying again" not in screen(app_of(pilot))
+
+
+async def test_without_a_daemon_it_waits_for_one(tmp_path: Path) -> None:
+    api = ApiPlayer(tmp_path / "control.sock")
+    app = Dashboard(Link(Place(socket=str(api.socket))), plan_lines, status_s=60)
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await shows(pilot, "cannot reach the daemon: none answers")
+        await pilot.press("s", "r", "c", "l", "x", "n")  # nothing to act on
+        await api.open()
+        await shows(pilot, "no instance is up")
+    await api.close()
+
+
+async def test_what_a_daemon_refuses_is_told_with_its_hint(api: ApiPlayer) -> None:
+    api.refusal = SwitchInProgressError("cannot start coder: a switch is under way", hint="wait for it")
+    async with shown(api) as pilot:
+        await pilot.press("down", "s")
+        await shows(pilot, "cannot start coder: a switch is under way", "wait for it")
+
+
+async def test_log_without_end_is_kept_within_bounds(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        view = app_of(pilot).log_panel.view
+        for block in range(10):
+            api.logs["chat"] += b"".join(b"block %d line %d\n" % (block, number) for number in range(5_000))
+            await until(pilot, lambda block=block: f"block {block} line 4999" in screen(app_of(pilot)))
+        assert MOST_LINES - SLACK < len(view.lines.rows) <= MOST_LINES + SLACK
+
+
+async def test_text_by_others_steers_no_terminal(api: ApiPlayer) -> None:
+    api.instances[0] |= {
+        "model": "/m/\x1b]0;title\x07.gguf",
+        "cause": "unknown",
+        "detail": "\x1b[2Jgone",
+        "state": "failed",
+    }
+    api.logs["chat"] += b"\x1b[31mred\x1b[0m \x1b[2J \xff [bold]markup[/bold]\n"
+    api.events = [event(1, "chat", "failed", cause="unknown", detail="\x1b[2J [red]x[/red]")]
+    async with shown(api, 200) as pilot:
+        await shows(pilot, "red \\x1b[2J", "[bold]markup[/bold]", "[red]x[/red]")
+        assert "\x1b" not in screen(app_of(pilot))
+
+
+async def test_only_the_sixteen_colours_of_the_terminal_are_used(api: ApiPlayer) -> None:
+    api.host = rich_host()
+    async with shown(api) as pilot:
+        for key in ("", "m", "escape", "e", "escape", "question_mark", "escape", "s"):
+            if key:
+                await pilot.press(key)
+            colours = {
+                colour
+                for row in segments(app_of(pilot))
+                for one in row
+                if one.style
+                for colour in (one.style.color, one.style.bgcolor)
+                if colour is not None
+            }
+            assert {colour.type for colour in colours} <= {ColorType.DEFAULT, ColorType.STANDARD}, colours
+
+
+async def test_no_color_leaves_none(api: ApiPlayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with shown(api) as pilot:
+        await shows(pilot, "▸ chat", "ready")
+        styles = [one.style for row in segments(app_of(pilot)) for one in row if one.style]
+        assert all(style.color is None or style.color.is_default for style in styles)
+
+
+def rich_host() -> dict[str, Any]:
+    """A machine with two GPUs."""
+    gpu = {"name": "NVIDIA GeForce RTX 4090", "memory_total_bytes": 24 * GIB, "mig": [], "problem": ""}
+    return {
+        "gpus": [
+            gpu
+            | {
+                "index": 0,
+                "memory_used_bytes": 18 * GIB,
+                "memory_free_bytes": 6 * GIB,
+                "utilisation_percent": 87,
+                "temperature_c": 71,
+                "power_w": 312.4,
+                "processes": [
+                    {"pid": 1, "memory_bytes": 12 * GIB, "instance": "chat"},
+                    {"pid": 2, "memory_bytes": 5 * GIB, "instance": "writer"},
+                ],
+            },
+            gpu
+            | {
+                "index": 1,
+                "memory_used_bytes": GIB,
+                "memory_free_bytes": 23 * GIB,
+                "utilisation_percent": 3,
+                "temperature_c": 38,
+                "power_w": 22.0,
+                "processes": [],
+            },
+        ],
+        "gpus_note": "",
+        "host": {
+            "cpus": 16,
+            "cpu_utilisation": 0.42,
+            "load": [3.2, 2.0, 1.0],
+            "memory_total_bytes": 64 * GIB,
+            "memory_available_bytes": 40 * GIB,
+            "disks": [{"paths": ["/run/infer-dev", "/tmp"], "total_bytes": 500 * GIB, "free_bytes": 60 * GIB}],
+        },
+        "container": {"memory_max_bytes": 48 * GIB, "memory_current_bytes": 45 * GIB, "cpus": 8.0},
+    }
+
+
+NO_GPU = {"gpus": [], "gpus_note": "no NVIDIA driver is visible here"}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "has_gpus"),
+    [(80, 24, False), (80, 24, True), (120, 40, True), (120, 40, False), (200, 60, True), (250, 80, True)],
+)
+async def test_screen_of_each_size_is_as_kept(api: ApiPlayer, width: int, height: int, has_gpus: bool) -> None:
+    api.host = rich_host() if has_gpus else rich_host() | NO_GPU
+    api.instances.append(
+        instance(
+            "embed", "failed", port=8090, cause="port-in-use", detail="exit status 1", restarts=3, gpu_ids="none"
+        )
+    )
+    api.events = [event(1, "chat", "ready"), event(2, "embed", "failed", cause="port-in-use", detail="exit status 1")]
+    async with shown(api, width, height) as pilot:
+        await shows(pilot, "embed failed port-in-use", "needle two")
+        app = app_of(pilot)
+        app.head.update("infer-dev")  # has the socket's path, which is another each time
+        await pilot.pause()
+        drawn = screen(app) + "\n"
+        assert all(f"{key} " in drawn.splitlines()[-1] for key in "msrlc/e?q")
+        assert len(drawn.splitlines()) == height
+    path = DATA / f"{width}x{height}{'' if has_gpus else '-no-gpu'}.txt"
+    if os.environ.get(WRITE_VAR):
+        path.write_text(drawn)
+    assert drawn == path.read_text()
+
+
+async def test_size_may_change_at_any_time(api: ApiPlayer) -> None:
+    async with shown(api, 250, 80) as pilot:
+        for width, height in ((80, 24), (200, 60), (40, 10), (120, 40)):
+            await pilot.resize_terminal(width, height)
+            await until(pilot, lambda width=width: app_of(pilot).size.width == width)
+            await asyncio.sleep(0)
+        await shows(pilot, "▸ chat", "needle two", "events")
