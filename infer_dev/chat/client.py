@@ -27,8 +27,8 @@ MAX_TOKENS = 512
 class ChatStream:
     """The events of an answer, for `async for`; the last is `Finished`.
 
-    Leaving the iteration, by `break`, an exception or the task's cancelling, closes the connection, so that the server
-    stops.
+    Leaving the iteration, by `break`, an exception or the task's cancelling, closes the connection, so that the
+    server stops.
     """
 
     __slots__ = ("_stream",)

@@ -1,7 +1,7 @@
 """What the client needs of a network.
 
-The client is written once, for coroutines. Those of `looping` wait in the event loop; those of `blocking` in the system,
-so that running them to their end needs no loop.
+The client is written once, for coroutines. Those of `looping` wait in the event loop; those of `blocking` in the
+system, so that running them to their end needs no loop.
 """
 
 from __future__ import annotations

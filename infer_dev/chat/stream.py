@@ -92,21 +92,23 @@ class Stream:
             await self._end()
             return None
         deadline = self._session.deadline()
-        if self._channel is None:
-            deadline = await self._open()
+        channel = self._channel
+        if channel is None:
+            channel, deadline = await self._open()
         while not self._ready:
-            piece = await self._channel.more(deadline)
+            piece = await channel.more(deadline)
             if not piece:
                 return self._cut_off()
             self._read(piece)
         return self._ready.popleft()
 
-    async def _open(self) -> float:
-        """Send the call; by when (time.monotonic) the first event is due."""
-        self._channel, head, deadline = await self._session.open(self._call)
+    async def _open(self) -> tuple[Channel, float]:
+        """Send the call; where its answer is read, and by when (time.monotonic) the first event is due."""
+        channel, head, deadline = await self._session.open(self._call)
         if head.media_type != EVENTS_TYPE:
-            raise await self._no_stream(self._channel, head, deadline)
-        return deadline
+            raise await self._no_stream(channel, head, deadline)
+        self._channel = channel
+        return channel, deadline
 
     def _read(self, piece: bytes) -> None:
         try:
@@ -147,7 +149,6 @@ class Stream:
 
     async def _no_stream(self, channel: Channel, head: Head, deadline: float) -> ChatError:
         """The error of an answer that is no stream."""
-        self._channel = None
         text = await self._session.read_some(channel, deadline)
         if head.media_type in JSON_TYPES:
             try:
