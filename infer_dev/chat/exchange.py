@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -92,7 +93,8 @@ class Channel:
             OSError: the connection broke.
             AnswerError: that is not HTTP.
         """
-        await self._connection.send(self._request(endpoint, call, token), deadline)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered all the same
+            await self._connection.send(self._request(endpoint, call, token), deadline)
         while True:
             event = self._next_event()
             if event is h11.NEED_DATA:
@@ -136,7 +138,9 @@ class Channel:
         try:
             return self._h11.next_event()
         except h11.RemoteProtocolError as err:
-            if self._h11.trailing_data[1]:  # the end came in the middle of the body
+            rest, is_end = self._h11.trailing_data
+            is_head = self._h11.their_state is h11.SEND_RESPONSE or self._h11.their_state is h11.ERROR
+            if is_end and not (is_head and rest and not rest.startswith(b"HTTP/")):
                 raise ConnectionResetError("it closed the connection before the answer was complete") from err
             raise AnswerError(
                 f"cannot understand the answer: no HTTP: {err}", hint="is that the address of a llama-server?"

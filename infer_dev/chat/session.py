@@ -11,6 +11,7 @@ from infer_dev.chat.errors import (
     BrokenStreamError,
     LoadingError,
     NotRunningError,
+    RequestError,
     RequestTimeoutError,
     ServerError,
     server_error,
@@ -53,6 +54,8 @@ class Session:
     def __init__(
         self, endpoint: Endpoint, auth_token: str | None, timeout_s: float, load_wait_s: float, network: Network
     ) -> None:
+        if auth_token is not None and not (auth_token.isascii() and auth_token.isprintable()):
+            raise RequestError("cannot use the API token: it has characters that no header may have")
         self._endpoint = endpoint
         self._token = auth_token
         self.timeout_s = timeout_s
