@@ -45,19 +45,14 @@ class Channel:
     """A connection and how far its talk is."""
 
     __slots__ = (
-        "_connection",
-        "_h11",
-        "_is_ended",
-        "_is_streamed",
-        "_usable_from",
-        "_usable_until",
-        "has_answered",
-        "is_reused",
+        *("_connection", "_h11", "_has_head", "_is_ended", "_is_streamed", "_usable_from", "_usable_until"),
+        *("has_answered", "is_reused"),
     )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._has_head = False
         self._is_ended = self._is_streamed = False  # the body
         self.is_reused = False
         self.has_answered = False
@@ -78,7 +73,8 @@ class Channel:
         self._h11.start_next_cycle()
         if self._is_streamed:
             self._usable_from = time.monotonic() + PROBATION_S
-        self.is_reused, self.has_answered, self._is_ended = True, False, False
+        self.is_reused = True
+        self.has_answered = self._has_head = self._is_ended = False
         return True
 
     def close(self) -> None:
@@ -101,6 +97,7 @@ class Channel:
                 await self._fill(deadline)
             elif isinstance(event, h11.Response):
                 head = Head(event.status_code, [(bytes(name), bytes(value)) for name, value in event.headers])
+                self._has_head = True
                 self._is_streamed = not head.header(b"content-length")
                 self._usable_until = time.monotonic() + head.idle_s
                 return head
@@ -139,8 +136,7 @@ class Channel:
             return self._h11.next_event()
         except h11.RemoteProtocolError as err:
             rest, is_end = self._h11.trailing_data
-            is_head = self._h11.their_state is h11.SEND_RESPONSE or self._h11.their_state is h11.ERROR
-            if is_end and not (is_head and rest and not rest.startswith(b"HTTP/")):
+            if is_end and (self._has_head or rest.startswith(b"HTTP/")):
                 raise ConnectionResetError("it closed the connection before the answer was complete") from err
             raise AnswerError(
                 f"cannot understand the answer: no HTTP: {err}", hint="is that the address of a llama-server?"
