@@ -150,6 +150,45 @@ def switch(name: str, *, wait: bool, drain_timeout_s: float | None, as_json: boo
     return run_command("switch", name, wait=wait, drain_timeout_s=drain_timeout_s, as_json=as_json)
 
 
+_instance = click.argument("name", metavar="[NAME]", required=False, shell_complete=_complete_names)
+_url = click.option("--url", metavar="URL", help="any llama-server, or a server like it, instead of an instance")
+_answer_timeout = click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300,
+    show_default=True,
+    help="wait no longer for the next word",
+)
+
+
+@cli.command(help=f"{COMMANDS['chat'].help}. The API key, where one is needed, is read from $LLAMA_API_KEY.")
+@_instance
+@click.option("-p", "--prompt", metavar="TEXT", help="ask this, print the answer, leave; - reads it from stdin")
+@click.option("-s", "--system", metavar="TEXT", default="", help="the instruction before the conversation")
+@_url
+@click.option("-n", "--max-tokens", type=click.IntRange(min=1), help="the longest answer")
+@click.option("--temperature", type=click.FloatRange(min=0), help="0: always the likeliest token")
+@_answer_timeout
+@_json
+def chat(name: str | None, **options: object) -> int:
+    return run_command("chat", *([name] if name else []), **options)
+
+
+@cli.command(help=f"{COMMANDS['bench'].help}. The API key, where one is needed, is read from $LLAMA_API_KEY.")
+@_instance
+@_url
+@click.option("-c", "--parallel", metavar="N", type=click.IntRange(1, 1024), help="up to so many at once")
+@click.option("-r", "--requests", type=click.IntRange(min=1), help="how many requests at each level")
+@click.option("-p", "--prompt-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("-n", "--max-tokens", type=click.IntRange(min=1), default=128, show_default=True)
+@_answer_timeout
+@_json
+def bench(name: str | None, **options: object) -> int:
+    return run_command("bench", *([name] if name else []), **options)
+
+
 @cli.command(help=COMMANDS["logs"].help)
 @_name
 @click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")

@@ -1,0 +1,105 @@
+"""The network for programs without an event loop, and what runs coroutines over it.
+
+A coroutine that awaits nothing but these methods never suspends, so `run` needs no loop: one step takes it to
+its end.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from infer_dev.chat.network import READ_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from infer_dev.chat.endpoint import Endpoint
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[object, None, T]) -> T:
+    """The result of a coroutine that never suspends."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    work.close()
+    raise RuntimeError("a coroutine of the blocking client has suspended")
+
+
+class BlockingConnection:
+    """A socket with deadlines."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def is_usable(self) -> bool:
+        """As `Connection` says."""
+        if self._socket.fileno() < 0:
+            return False
+        poll = select.poll()  # select(2) knows no descriptor above 1023
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    async def send(self, data: bytes, deadline: float) -> None:
+        """As `Connection` says."""
+        self._socket.settimeout(_left(deadline))
+        self._socket.sendall(data)
+
+    async def receive(self, deadline: float) -> bytes:
+        """As `Connection` says."""
+        self._socket.settimeout(_left(deadline))
+        return self._socket.recv(READ_BYTES)
+
+    def close(self) -> None:
+        """As `Connection` says."""
+        self._socket.close()
+
+
+class BlockingNetwork:
+    """Sockets."""
+
+    async def connect(self, endpoint: Endpoint, deadline: float) -> BlockingConnection:
+        """As `Network` says."""
+        if endpoint.socket:
+            made = socket.socket(socket.AF_UNIX)
+            try:
+                made.settimeout(_left(deadline))
+                made.connect(endpoint.socket)
+            except BaseException:
+                made.close()
+                raise
+            return BlockingConnection(made)
+        made = socket.create_connection((endpoint.host, endpoint.port), timeout=_left(deadline))
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if endpoint.is_tls:
+                import ssl  # noqa: PLC0415 - 15 ms, and servers are on this machine mostly
+
+                made.settimeout(_left(deadline))
+                made = ssl.create_default_context().wrap_socket(made, server_hostname=endpoint.host)
+        except BaseException:
+            made.close()
+            raise
+        return BlockingConnection(made)
+
+    async def sleep(self, seconds: float) -> None:
+        """As `Network` says."""
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop here
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then.
+
+    Raises:
+        TimeoutError: it is over.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
