@@ -168,7 +168,8 @@ async def _watch_flood(socket: str) -> tuple[float, float, float, float]:
     app = Dashboard(Link(Place(socket=socket)), plan_lines)
     running = asyncio.create_task(app.run_async(headless=True, size=SIZE))
     await asyncio.sleep(SETTLE_S)
-    before, lags, own = _rss_mib(), [0.0], [0.0]  # a lag without CPU of its own was made by the machine
+    before = _rss_mib()
+    lags, own = [0.0], [0.0]  # a lag without CPU of its own was made by the machine
     end = time.monotonic() + FLOOD_S
     while (begun := time.monotonic()) < end:
         used = time.process_time()

@@ -57,6 +57,7 @@ class Dashboard(App[None]):
         Binding("e", "events", "events"),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "match before", show=False),
         Binding("x", "last_error", "last error", show=False),
@@ -203,10 +204,13 @@ class Dashboard(App[None]):
         for state, count in states.items():
             text.append(f" {count} {state}", f"not bold {state_style(state)}")
         current = self._current()
-        if current is not None and current.trouble and current.state != "ready":
+        if picture.switch and "phase" in picture.switch:
+            text.append(f"  switch to {printable_line(str(picture.switch['to']))}: {picture.switch['phase']}", "cyan")
+        elif current is not None and current.trouble and current.state != "ready":
             text.append(f"  {current.name}: {current.trouble}", "red")
         else:
-            text.append(f"  {self._link.place.shown}", "not bold dim")
+            about = f"  {self._link.place.shown}" + (f" ({picture.note})" if picture.note else "")
+            text.append(about, "not bold dim")
         self.head.update(text)
 
     # What a key does
@@ -340,7 +344,7 @@ class Dashboard(App[None]):
         yield from super().get_system_commands(screen)
         if screen is self.screen_stack[0]:
             for binding in self.BINDINGS:
-                if isinstance(binding, Binding) and binding.action != "quit":
+                if isinstance(binding, Binding) and binding.description:
                     title = binding.description.capitalize()
                     yield SystemCommand(
                         title, f"key {binding.key_display or binding.key}", self._command(binding.action)
