@@ -149,7 +149,7 @@ def cpu_s(pid: int) -> float:
 
 
 def flooded(stage: Stage) -> tuple[float, float, float, float]:
-    """Longest lag and most of its own CPU in one, in ms, growth in MiB, lines kept in thousands; drawn in this process."""
+    """Longest lag and most CPU of its own in one (ms), growth in MiB, thousands of lines; drawn in this process."""
     config = stage.folder / "flood.toml"
     config.write_text(
         f'[master]\nllama_cpp_path = "{STAND_IN}"\napi_port = 0\n'

@@ -158,10 +158,10 @@ class Dashboard(App[None]):
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:
-        if event.get("new") not in ("failed", "backoff", "degraded") or event.get("kind") == "reload":
-            return
-        why = ": ".join(str(event[key]) for key in ("cause", "detail") if event.get(key))
-        self._say(f"{event.get('instance')} {event['new']}: {why}", severity="error")
+        """A failure on top of everything, also one after which it is started again at once."""
+        if event.get("kind", "transition") == "transition" and event.get("cause"):
+            why = f"{event['cause']}: {event.get('detail', '')}"
+            self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
 
     def on_loaded(self, message: told.Loaded) -> None:
         """How busy they are."""
@@ -209,8 +209,7 @@ class Dashboard(App[None]):
         elif current is not None and current.trouble and current.state != "ready":
             text.append(f"  {current.name}: {current.trouble}", "red")
         else:
-            about = f"  {self._link.place.shown}" + (f" ({picture.note})" if picture.note else "")
-            text.append(about, "not bold dim")
+            text.append(f"  {self._link.place.shown}", "not bold dim")
         self.head.update(text)
 
     # What a key does

@@ -338,6 +338,13 @@ async def test_crash_appears_by_its_event_with_its_cause(api: ApiPlayer) -> None
         await shows(pilot, "backoff out-of-memory-gpu 4s", "chat: out-of-memory-gpu: exit status 1", "1 backoff")
 
 
+async def test_crash_after_which_it_is_started_at_once_is_told(api: ApiPlayer) -> None:
+    async with shown(api, 200) as pilot:
+        api.instances[0] = instance("chat", restarts=1, cause="killed", detail="signal 9")
+        api.events += [event(8, "chat", "starting", cause="killed", detail="signal 9"), event(9, "chat", "ready")]
+        await until(pilot, lambda: screen(app_of(pilot)).count("killed: signal 9") == 2)  # on top, and in the events
+
+
 async def test_lost_daemon_is_told_and_found_again(api: ApiPlayer) -> None:
     async with shown(api) as pilot:
         await api.close()
