@@ -11,7 +11,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) install --quiet --edi
 SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
 
 .PHONY: help demo demo-stop demo-container image image-cpu image-merged run-merged shell test soak check lint format \
-  bench schema constraints clean
+  bench schema screenshots constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,10 @@ format: $(VENV)/.ready-dev ## format the code
 bench: $(VENV)/.ready-dev ## measure against named peers
 	@$(BIN)/python -m tests.parts >/dev/null
 	$(BIN)/python -m benchmarks
+
+screenshots: $(VENV)/.ready-dev ## write the pictures of the dashboard anew
+	@$(BIN)/python -m tests.parts >/dev/null
+	$(BIN)/python -m tests.parts.screenshots
 
 schema: $(VENV)/.ready-dev ## write the JSON Schema of the configuration anew
 	$(BIN)/infer-dev config schema > model-configs/infer-dev.schema.json

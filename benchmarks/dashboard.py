@@ -63,7 +63,7 @@ def measure(stage: Stage, runs: int) -> list[Row]:
         both, daemon = at_rest(stage)
     finally:
         stage.infer_dev("down")
-    lag, steady, growth, lines = flooded(stage)
+    lag, own, growth, lines = flooded(stage)
     text = f"{LINES_PER_SECOND} lines/s of log for {FLOOD_S:g} s"
     value = {"kind": "value"}
     return [
@@ -77,7 +77,11 @@ def measure(stage: Stage, runs: int) -> list[Row]:
             **value,
         ),
         row(
-            "dashboard", f"{text}: longest lag of its loop | 99 %", Pairs([lag], [steady]), bound=MOST_LAG_MS, **value
+            "dashboard",
+            f"{text}: longest lag of its loop | most of its own CPU in one",
+            Pairs([lag], [own]),
+            bound=MOST_LAG_MS,
+            **value,
         ),
         row(
             "dashboard",
@@ -145,7 +149,7 @@ def cpu_s(pid: int) -> float:
 
 
 def flooded(stage: Stage) -> tuple[float, float, float, float]:
-    """Longest lag and its 99th percentile in ms, growth in MiB, lines kept in thousands; drawn in this process."""
+    """Longest lag and most CPU of its own in one (ms), growth in MiB, thousands of lines; drawn in this process."""
     config = stage.folder / "flood.toml"
     config.write_text(
         f'[master]\nllama_cpp_path = "{STAND_IN}"\napi_port = 0\n'
@@ -164,16 +168,18 @@ async def _watch_flood(socket: str) -> tuple[float, float, float, float]:
     app = Dashboard(Link(Place(socket=socket)), plan_lines)
     running = asyncio.create_task(app.run_async(headless=True, size=SIZE))
     await asyncio.sleep(SETTLE_S)
-    before, lags = _rss_mib(), []
+    before = _rss_mib()
+    lags, own = [0.0], [0.0]  # a lag without CPU of its own was made by the machine
     end = time.monotonic() + FLOOD_S
     while (begun := time.monotonic()) < end:
+        used = time.process_time()
         await asyncio.sleep(SAMPLE_S)
+        own.append((time.process_time() - used) * 1000)
         lags.append((time.monotonic() - begun - SAMPLE_S) * 1000)
     growth, lines = _rss_mib() - before, len(app.log_panel.view.lines.rows)
     app.exit()
     await running
-    lags.sort()
-    return lags[-1], lags[int(len(lags) * 0.99)], growth, lines / 1000
+    return max(lags), max(own), growth, lines / 1000
 
 
 def _rss_mib() -> float:

@@ -57,6 +57,7 @@ class Dashboard(App[None]):
         Binding("e", "events", "events"),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "match before", show=False),
         Binding("x", "last_error", "last error", show=False),
@@ -157,10 +158,10 @@ class Dashboard(App[None]):
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:
-        if event.get("new") not in ("failed", "backoff", "degraded") or event.get("kind") == "reload":
-            return
-        why = ": ".join(str(event[key]) for key in ("cause", "detail") if event.get(key))
-        self._say(f"{event.get('instance')} {event['new']}: {why}", severity="error")
+        """A failure on top of everything, also one after which it is started again at once."""
+        if event.get("kind", "transition") == "transition" and event.get("cause"):
+            why = f"{event['cause']}: {event.get('detail', '')}"
+            self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
 
     def on_loaded(self, message: told.Loaded) -> None:
         """How busy they are."""
@@ -203,7 +204,9 @@ class Dashboard(App[None]):
         for state, count in states.items():
             text.append(f" {count} {state}", f"not bold {state_style(state)}")
         current = self._current()
-        if current is not None and current.trouble and current.state != "ready":
+        if picture.switch and "phase" in picture.switch:
+            text.append(f"  switch to {printable_line(str(picture.switch['to']))}: {picture.switch['phase']}", "cyan")
+        elif current is not None and current.trouble and current.state != "ready":
             text.append(f"  {current.name}: {current.trouble}", "red")
         else:
             text.append(f"  {self._link.place.shown}", "not bold dim")
@@ -340,7 +343,7 @@ class Dashboard(App[None]):
         yield from super().get_system_commands(screen)
         if screen is self.screen_stack[0]:
             for binding in self.BINDINGS:
-                if isinstance(binding, Binding) and binding.action != "quit":
+                if isinstance(binding, Binding) and binding.description:
                     title = binding.description.capitalize()
                     yield SystemCommand(
                         title, f"key {binding.key_display or binding.key}", self._command(binding.action)

@@ -86,7 +86,7 @@ class EventsScreen(ModalScreen[None]):
 
     def __init__(self, events: Sequence[Json]) -> None:
         super().__init__()
-        self._drawn = [event_text(event, with_log=True) for event in events]
+        self._drawn = deque((event_text(event, with_log=True) for event in events), maxlen=KEPT)
 
     def compose(self) -> ComposeResult:
         """One text that scrolls."""
@@ -100,7 +100,7 @@ class EventsScreen(ModalScreen[None]):
 
     def add(self, events: Sequence[Json]) -> None:
         """Take what happens meanwhile."""
-        self._drawn += [event_text(event, with_log=True) for event in events]
+        self._drawn.extend(event_text(event, with_log=True) for event in events)
         self.query_one("#event-list", Static).update(Text("\n").join(self._drawn))
         self.query_one(VerticalScroll).scroll_end(animate=False)
 

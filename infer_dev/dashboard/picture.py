@@ -111,7 +111,6 @@ class Picture:
     container: Json = field(default_factory=dict)
     version: str = ""
     config: str = ""
-    note: str = ""
     switch: Json | None = None
 
     @classmethod
@@ -126,7 +125,6 @@ class Picture:
             container=answer.get("container") or {},
             version=str(daemon.get("version") or ""),
             config=str(daemon.get("config") or ""),
-            note=printable_line(str(daemon.get("api_note") or "")),
             switch=daemon.get("switch"),
         )
 

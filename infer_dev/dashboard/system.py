@@ -64,7 +64,7 @@ class System(Widget):
         if not figures:
             return Text("the machine is not told", style="dim")
         if self.is_compact:
-            parts = [Text(f"{label} ", "dim").append(told, _alarm(part)) for label, part, told in figures]
+            parts = [Text.assemble((f"{label} ", "dim"), (told, _alarm(part))) for label, part, told in figures]
             joined = Text(PART_GAP).join(parts)
             joined.no_wrap, joined.overflow = True, "ellipsis"
             return joined

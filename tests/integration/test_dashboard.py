@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Cli, Parts, eventually
+from tests.conftest import STAND_IN, Cli, Parts, eventually
 from tests.integration.test_terminal import Terminal
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")]
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
 
 
 class Window(Terminal):
@@ -63,6 +63,7 @@ port = {free_port()}
     return path
 
 
+@pytest.mark.real
 def test_dashboard_over_real_servers(terminal: Window, cli: Cli, rack: Path) -> None:
     cli("up", rack)
     terminal.type(f"{sys.executable} -m infer_dev dashboard; echo status=$?")
@@ -107,3 +108,46 @@ def test_dashboard_over_real_servers(terminal: Window, cli: Cli, rack: Path) -> 
     terminal.keys("q")
     eventually(lambda: "status=0" in terminal.screen())
     assert {name: one["pid"] for name, one in cli.status().items()} == before
+
+
+def stand_in_rack(folder: Path, port: int, master: str = "api_port = 0") -> Path:
+    path = folder / "rack.toml"
+    path.write_text(
+        f'# For this test.\n[master]\nllama_cpp_path = "{STAND_IN}"\n{master}\n'
+        f'[instance.only.control]\nlog_dir = "{folder}"\n[instance.only.server]\nport = {port}\nmodel = "/m.gguf"\n'
+    )
+    return path
+
+
+def test_up_of_a_folder_starts_what_is_chosen(terminal: Window, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    (tmp_path / "rack").mkdir()
+    stand_in_rack(tmp_path / "rack", free_port())
+    (tmp_path / "rack" / "other.toml").write_text("[instance.other.server]\nport = 1\n")
+    terminal.type(f"{sys.executable} -m infer_dev up {tmp_path / 'rack'} --no-check; echo status=$?")
+    eventually(lambda: "type to search" in terminal.screen() and "other.toml" in terminal.screen())
+    terminal.keys("Escape")
+    eventually(lambda: "nothing was chosen" in terminal.screen() and "status=0" in terminal.screen())
+    terminal.type(f"clear; {sys.executable} -m infer_dev up {tmp_path / 'rack'} --no-check; echo status=$?")
+    eventually(lambda: "type to search" in terminal.screen())
+    terminal.keys("r", "a", "c", "k")
+    eventually(lambda: "For this test." in terminal.screen() and "other.toml" not in terminal.screen())
+    terminal.keys("Enter")
+    eventually(lambda: "only  ready" in terminal.screen() and "status=0" in terminal.screen())
+
+
+def test_dashboard_of_another_machine_needs_its_token(cli: Cli, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    rack = stand_in_rack(tmp_path, free_port(), f'api_port = {port}\napi_token = "a-secret-of-32-characters-length"')
+    assert cli("up", "--no-check", rack).returncode == 0
+    url = f"http://127.0.0.1:{port}"
+    refused = cli("dashboard", "--plain", "--url", url)
+    assert (refused.returncode != 0, "token" in refused.stderr) == (True, True), refused.stderr
+    (tmp_path / "token").write_text("a-secret-of-32-characters-length\n")
+    process = cli.start("dashboard", "--plain", "--url", url, "--token-file", str(tmp_path / "token"))
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+    finally:
+        process.terminate()
+        _, said = process.communicate()
+    assert lines[1].split()[:2] == ["only", "ready"], said

@@ -61,6 +61,7 @@ class ApiPlayer:
         self.socket = socket
         self.instances: list[Json] = []
         self.host: Json = {}
+        self.switch: Json | None = None
         self.events: list[Json] = []
         self.logs: dict[str, bytearray] = {}
         self.models: list[Json] = []
@@ -108,7 +109,7 @@ class ApiPlayer:
 
     async def _status(self, request: Request) -> Response:
         self.tokens.append(request.headers.get("authorization", ""))
-        daemon = {"version": "0.1.0", "config": "/etc/rack.toml", "api_note": "", "switch": None}
+        daemon = {"version": "0.1.0", "config": "/etc/rack.toml", "api_note": "", "switch": self.switch}
         return json_response({"daemon": daemon, "instances": self.instances, **self.host})
 
     async def _events(self, request: Request) -> Response:

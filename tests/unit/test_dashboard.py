@@ -212,7 +212,9 @@ async def test_c_shows_what_the_check_says(api: ApiPlayer, tmp_path: Path) -> No
     async with shown(api) as pilot:
         await pilot.press("c")
         await shows(pilot, "check of", "cannot read")
-        await pilot.press("escape")
+        await pilot.press("escape", "c", "escape")  # whoever does not wait for the answer misses nothing else
+        await until(pilot, lambda: all(one.group != "acts" or one.is_finished for one in pilot.app.workers))
+        await shows(pilot, "▸ chat")
 
 
 async def test_search_marks_finds_both_ways_and_ends(api: ApiPlayer) -> None:
@@ -312,11 +314,19 @@ async def test_palette_has_the_commands(api: ApiPlayer) -> None:
         await shows(pilot, "Restart chat?")
 
 
-async def test_q_ends_it_and_nothing_else(api: ApiPlayer) -> None:
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+async def test_q_ends_it_and_nothing_else(api: ApiPlayer, key: str) -> None:
     async with shown(api) as pilot:
-        await pilot.press("q")
+        await pilot.press(key)
         await until(pilot, lambda: not pilot.app.is_running)
     assert api.posts == []
+
+
+async def test_switch_of_somebody_else_is_told(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        api.switch = {"from": "writer", "to": "coder", "phase": "proof", "since_s": 1.0, "waiting": 0}
+        api.events.append(event(3, "coder", "proof", kind="switch"))
+        await shows(pilot, "switch to coder: proof", "switch coder proof")
 
 
 async def test_crash_appears_by_its_event_with_its_cause(api: ApiPlayer) -> None:
@@ -326,6 +336,13 @@ async def test_crash_appears_by_its_event_with_its_cause(api: ApiPlayer) -> None
         )
         api.events.append(event(7, "chat", "backoff", cause="out-of-memory-gpu", detail="exit status 1"))
         await shows(pilot, "backoff out-of-memory-gpu 4s", "chat: out-of-memory-gpu: exit status 1", "1 backoff")
+
+
+async def test_crash_after_which_it_is_started_at_once_is_told(api: ApiPlayer) -> None:
+    async with shown(api, 200) as pilot:
+        api.instances[0] = instance("chat", restarts=1, cause="killed", detail="signal 9")
+        api.events += [event(8, "chat", "starting", cause="killed", detail="signal 9"), event(9, "chat", "ready")]
+        await until(pilot, lambda: screen(app_of(pilot)).count("killed: signal 9") == 2)  # on top, and in the events
 
 
 async def test_lost_daemon_is_told_and_found_again(api: ApiPlayer) -> None:
