@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from infer_dev.chat import (
 from infer_dev.errors import InstanceError, NotFoundError
 from tests.conftest import Cli, Parts, eventually
 from tests.integration.test_terminal import Terminal, terminal  # noqa: F401 - a fixture
+from tests.parts.hostile_server import DONE, EVENT_STREAM, HostileServer, Talk, chunked, delta, event
 from tests.parts.http_client import ask
 from tests.parts.tiny_model import EMBEDDING, EMBEDDING_ARGUMENTS
 
@@ -344,3 +346,31 @@ def test_interrupt_in_a_terminal_stops_the_answer_and_not_the_program(terminal: 
     eventually(lambda: "Ctrl-C stops an answer." in terminal.screen())
     terminal.type("/quit")
     eventually(lambda: "status=0" in terminal.screen())
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_markdown_is_shown_while_it_comes(terminal: Terminal) -> None:  # noqa: F811 - the fixture
+    go_on = threading.Event()
+
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + chunked(event(delta("# Title\n\nfirst **bold** and "))))
+        go_on.wait(60)
+        # An answer taller than the terminal, that ends with a list.
+        rest = ["more\n\n", *(f"line {number}\n\n" for number in range(60)), "- last"]
+        talk.send(b"".join(chunked(event(delta(one))) for one in rest))
+        talk.send(chunked(event(delta(finish_reason="stop"))) + chunked(DONE) + chunked(b""))
+
+    with HostileServer(script) as server:
+        terminal.type(f"{sys.executable} -m infer_dev chat --url {server.url}; echo status=$?")
+        eventually(lambda: "/help tells" in terminal.screen())
+        terminal.type("Hello")
+        eventually(lambda: "first bold and" in terminal.screen())
+        assert "**" not in terminal.screen()
+        go_on.set()
+        eventually(lambda: "no figures" in terminal.screen())
+        screen = terminal.screen()
+        assert "• last" in screen
+        assert [screen.count(f"line {number}\n") for number in (57, 58, 59)] == [1, 1, 1]
+        terminal.type("/quit")
+        eventually(lambda: "status=0" in terminal.screen())
