@@ -224,12 +224,13 @@ def endless() -> ChatRequest:
 
 @pytest.fixture
 def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -> Path:
-    """A file with one instance, and one that is not started."""
+    """A file with two instances, one of them on a unix socket, and one that is not started."""
     path = tmp_path / "rack.toml"
     path.write_text(
         f'[master]\nllama_cpp_path = "{parts.server}"\napi_port = 0\n'
         f'[instance.control]\nlog_dir = "{tmp_path}"\n[instance.server]\nmodel = "{parts.model}"\n'
         f'[instance.one.server]\nport = {free_port()}\nalias = "tiny"\n'
+        f'[instance.sock.server]\nhost = "{tmp_path}/s.sock"\n'
         f"[instance.two.control]\nautostart = false\n[instance.two.server]\nport = {free_port()}\n"
     )
     assert cli("up", path).returncode == 0
@@ -239,14 +240,18 @@ def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -
 @pytest.mark.usefixtures("rack")
 def test_instance_is_found_by_name_and_alias(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFER_DEV_RUNTIME_DIR", str(cli.runtime))
-    for name in ("one", "tiny"):
+    for name in ("one", "tiny", "sock"):
         with BlockingLlamaCppClient.for_instance(name) as client:
             assert client.chat(asked()).content
     with pytest.raises(NotFoundError, match="no such instance") as caught:
         BlockingLlamaCppClient.for_instance("three")
-    assert "one, two" in caught.value.hint
+    assert "one, sock, two" in caught.value.hint
     with pytest.raises(InstanceError, match="it is stopped"):
         LlamaCppClient.for_instance("two")
+    several = cli("chat", "-p", "Hello")
+    assert several.returncode == 2
+    assert "several are ready: one, sock" in several.stderr
+    cli("stop", "sock")
     for arguments in (("chat", "one"), ("chat",)):
         answered = cli(*arguments, "-p", "Hello", "-n", "8", "--temperature", "0")
         assert (answered.returncode, answered.stderr) == (0, "")
