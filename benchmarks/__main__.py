@@ -7,7 +7,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import api_load, bundle, bundle_again, check, dashboard, gguf_header, memory, overview, status, up
+from benchmarks import (
+    api_load,
+    bundle,
+    bundle_again,
+    chat,
+    check,
+    dashboard,
+    gguf_header,
+    memory,
+    overview,
+    status,
+    up,
+)
 from benchmarks.report import Row, as_json, table
 from benchmarks.stage import BenchmarkError, Stage, stage
 
@@ -18,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Stage, int], list[Row]]] = {
     "up-warm": up.measure_warm,
     "memory": memory.measure,
     "check": check.measure,
+    "chat": chat.measure,
     "gguf-header": gguf_header.measure,
     "bundle-again": bundle_again.measure,
     "bundle": bundle.measure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -179,6 +180,12 @@ class Session:
         except TimeoutError as err:
             raise RequestTimeoutError(self.timeout_s) from err
         except OSError as err:
+            ssl = sys.modules.get("ssl")
+            if ssl and isinstance(err, ssl.SSLError):
+                raise AnswerError(
+                    f"cannot trust what answers at {self._endpoint.text}: {err}",
+                    hint="$SSL_CERT_FILE names the certificates to trust; or is it http?",
+                ) from err
             # Where a name has several addresses asyncio puts their errors into one without a number.
             is_plain = isinstance(err, (ConnectionRefusedError, FileNotFoundError)) or err.errno is None
             raise NotRunningError(self._endpoint.text, "" if is_plain else err.strerror or str(err)) from err

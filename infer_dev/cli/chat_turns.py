@@ -83,6 +83,8 @@ class Turns:
                 self._command(line)
             else:
                 self._ask(line)
+        except KeyboardInterrupt:  # where it waits for something else than an answer
+            self._say("stopped")
         except InferDevError as err:
             print(f"infer-dev: {printable(err.message)}", file=sys.stderr)
             if err.hint:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from infer_dev.chat import (
 from infer_dev.errors import InstanceError, NotFoundError
 from tests.conftest import Cli, Parts, eventually
 from tests.integration.test_terminal import Terminal, terminal  # noqa: F401 - a fixture
+from tests.parts.hostile_server import DONE, EVENT_STREAM, HostileServer, Talk, chunked, delta, event
 from tests.parts.http_client import ask
 from tests.parts.tiny_model import EMBEDDING, EMBEDDING_ARGUMENTS
 
@@ -222,12 +224,13 @@ def endless() -> ChatRequest:
 
 @pytest.fixture
 def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -> Path:
-    """A file with one instance, and one that is not started."""
+    """A file with two instances, one of them on a unix socket, and one that is not started."""
     path = tmp_path / "rack.toml"
     path.write_text(
         f'[master]\nllama_cpp_path = "{parts.server}"\napi_port = 0\n'
         f'[instance.control]\nlog_dir = "{tmp_path}"\n[instance.server]\nmodel = "{parts.model}"\n'
         f'[instance.one.server]\nport = {free_port()}\nalias = "tiny"\n'
+        f'[instance.sock.server]\nhost = "{tmp_path}/s.sock"\n'
         f"[instance.two.control]\nautostart = false\n[instance.two.server]\nport = {free_port()}\n"
     )
     assert cli("up", path).returncode == 0
@@ -237,14 +240,18 @@ def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -
 @pytest.mark.usefixtures("rack")
 def test_instance_is_found_by_name_and_alias(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFER_DEV_RUNTIME_DIR", str(cli.runtime))
-    for name in ("one", "tiny"):
+    for name in ("one", "tiny", "sock"):
         with BlockingLlamaCppClient.for_instance(name) as client:
             assert client.chat(asked()).content
     with pytest.raises(NotFoundError, match="no such instance") as caught:
         BlockingLlamaCppClient.for_instance("three")
-    assert "one, two" in caught.value.hint
+    assert "one, sock, two" in caught.value.hint
     with pytest.raises(InstanceError, match="it is stopped"):
         LlamaCppClient.for_instance("two")
+    several = cli("chat", "-p", "Hello")
+    assert several.returncode == 2
+    assert "several are ready: one, sock" in several.stderr
+    cli("stop", "sock")
     for arguments in (("chat", "one"), ("chat",)):
         answered = cli(*arguments, "-p", "Hello", "-n", "8", "--temperature", "0")
         assert (answered.returncode, answered.stderr) == (0, "")
@@ -344,3 +351,31 @@ def test_interrupt_in_a_terminal_stops_the_answer_and_not_the_program(terminal: 
     eventually(lambda: "Ctrl-C stops an answer." in terminal.screen())
     terminal.type("/quit")
     eventually(lambda: "status=0" in terminal.screen())
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_markdown_is_shown_while_it_comes(terminal: Terminal) -> None:  # noqa: F811 - the fixture
+    go_on = threading.Event()
+
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + chunked(event(delta("# Title\n\nfirst **bold** and "))))
+        go_on.wait(60)
+        # An answer taller than the terminal, that ends with a list.
+        rest = ["more\n\n", *(f"line {number}\n\n" for number in range(60)), "- last"]
+        talk.send(b"".join(chunked(event(delta(one))) for one in rest))
+        talk.send(chunked(event(delta(finish_reason="stop"))) + chunked(DONE) + chunked(b""))
+
+    with HostileServer(script) as server:
+        terminal.type(f"{sys.executable} -m infer_dev chat --url {server.url}; echo status=$?")
+        eventually(lambda: "/help tells" in terminal.screen())
+        terminal.type("Hello")
+        eventually(lambda: "first bold and" in terminal.screen())
+        assert "**" not in terminal.screen()
+        go_on.set()
+        eventually(lambda: "no figures" in terminal.screen())
+        screen = terminal.screen()
+        assert "• last" in screen
+        assert [screen.count(f"line {number}\n") for number in (57, 58, 59)] == [1, 1, 1]
+        terminal.type("/quit")
+        eventually(lambda: "status=0" in terminal.screen())

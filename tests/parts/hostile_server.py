@@ -97,6 +97,11 @@ class HostileServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
+    @property
+    def connections(self) -> int:
+        """How many there were."""
+        return len(self._threads)
+
     def __enter__(self) -> Self:
         self._acceptor.start()
         return self

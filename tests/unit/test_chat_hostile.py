@@ -396,9 +396,10 @@ def half_a_head(talk: Talk) -> None:
 @pytest.mark.parametrize("begin", [silent, half_a_head, head_only, one_event])
 def test_silence_ends_at_the_deadline(kind: Kind, serve: Serve, begin: Callable[[Talk], None]) -> None:
     server = serve(lambda talk: void(talk.request(), begin(talk), talk.wait_until_gone()))
-    outcome = kind(server.url, timeout_s=SHORT_S).stream()
+    timeout_s = SHORT_S if begin is not one_event else 2.0  # the event must get here
+    outcome = kind(server.url, timeout_s=timeout_s).stream()
     assert type(outcome.error) is RequestTimeoutError
-    assert outcome.error.message == "llama-server request timed out after 0.3 s"
+    assert outcome.error.message == f"llama-server request timed out after {timeout_s:g} s"
     assert outcome.error.partial is not None
     assert outcome.error.partial.content == ("a" if begin is one_event else "")
     eventually(lambda: server.ended == 1)
@@ -504,10 +505,9 @@ def test_loading_server_is_waited_for(kind: Kind, serve: Serve) -> None:
 
 
 def test_loading_server_is_not_waited_for_past_the_deadline(kind: Kind, serve: Serve) -> None:
-    server = serve(loading_until(1000))
+    server = serve(loading_until(1_000_000))
     with pytest.raises(LoadingError):
-        kind(server.url, load_wait_s=0.5).chat()
-    assert len(server.requests) > 1
+        kind(server.url, load_wait_s=SHORT_S).chat()
 
 
 def test_health_of_a_loading_server_is_an_answer(kind: Kind, serve: Serve) -> None:
@@ -520,8 +520,7 @@ def test_connection_is_used_again(serve: Serve) -> None:
     with BlockingLlamaCppClient(server.url) as client:
         for _ in range(3):
             client.chat(ASK)
-    eventually(lambda: server.ended == 1)
-    assert len(server.requests) == 3
+    assert (server.connections, len(server.requests)) == (1, 3)
 
 
 async def test_connection_is_used_again_in_a_loop(serve: Serve) -> None:
@@ -529,8 +528,7 @@ async def test_connection_is_used_again_in_a_loop(serve: Serve) -> None:
     async with LlamaCppClient(server.url) as client:
         for _ in range(3):
             await client.chat(ASK)
-    assert len(server.requests) == 3
-    assert sum(request.startswith(b"POST") for request in server.requests) == 3
+    assert (server.connections, len(server.requests)) == (1, 3)
 
 
 def test_client_of_one_loop_serves_another(serve: Serve) -> None:
