@@ -182,9 +182,9 @@ class Batch:
         """Pass on what has come, some times a second; until cancelled."""
         while True:
             await self._has_come.wait()
-            await asyncio.sleep(LOG_BATCH_S)
             self._has_come.clear()
             self.flush()
+            await asyncio.sleep(LOG_BATCH_S)
 
     def flush(self, *, is_end: bool = False) -> None:
         """Pass on what has come; a line that has not ended is kept, unless nothing more will come."""
