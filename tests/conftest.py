@@ -31,14 +31,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With INFER_DEV_RERUN set (as .ci/run does) a test of real processes that fails is run once more.
+    """With INFER_DEV_RERUN set (as .ci/run does) a test that fails is run once more.
 
     The summary lists it as RERUN: on a busy machine it was late, or there is a fault that comes seldom.
     """
     if os.environ.get("INFER_DEV_RERUN"):
         for item in items:
-            if item.path.relative_to(ROOT).parts[1] in {"integration", "container"}:
-                item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @dataclass(frozen=True)

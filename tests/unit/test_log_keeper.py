@@ -202,6 +202,7 @@ async def test_file_system_without_holes_is_told_once(kept: Kept, caplog: pytest
         kept.change(has_writer=False)
         kept.now += 61
         await kept.until(part(path))
+        await kept.look()  # the part is there a moment before the log is empty
         assert path.stat().st_size == 0
     finally:
         subprocess.run(["umount", folder], check=True)
