@@ -157,7 +157,7 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
 def _judge(file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mapping[Endpoint, int | None]) -> Verdict:
     from infer_dev.check.judge import judge  # noqa: PLC0415 - not needed to start
 
-    return judge(file, plan, names, running)
+    return judge(file, plan, names, running, apart=True)
 
 
 def _switcher(supervisor: Supervisor, around: Surroundings) -> "Switcher":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 INIT_PID = 1
 
@@ -17,12 +18,24 @@ def become_subreaper() -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    if os.getpid() == INIT_PID:
-        return
+    if os.getpid() != INIT_PID:
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(number: int) -> None:
+    """Get this signal when the thread ends that has started this process (PR_SET_PDEATHSIG).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _prctl(PR_SET_PDEATHSIG, number)
+
+
+def _prctl(option: int, value: int) -> None:
     import ctypes  # noqa: PLC0415 - memory that PID 1 does without
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    if libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
