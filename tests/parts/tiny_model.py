@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
@@ -73,7 +74,8 @@ def _write(path: Path, *, blocks: int, feed_forward: int, tensors_per_shard: int
     building = Path(mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
     try:
         writer = GGUFWriter(building / path.name, "llama", split_max_tensors=tensors_per_shard)
-        _describe(writer, blocks=blocks, feed_forward=feed_forward)
+        shape = Shape(size=EMBEDDING, heads=HEADS, blocks=blocks, feed_forward=feed_forward)
+        describe(writer, shape, words=vocabulary(), template=CHAT_TEMPLATE)
         _fill(writer, blocks=blocks, feed_forward=feed_forward)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -97,17 +99,28 @@ def vocabulary() -> list[tuple[bytes, float, int]]:
     return special + octets + space + printable
 
 
-def _describe(writer: GGUFWriter, *, blocks: int, feed_forward: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How wide and deep a model is."""
+
+    size: int
+    heads: int
+    blocks: int
+    feed_forward: int
+
+
+def describe(writer: GGUFWriter, shape: Shape, *, words: list[tuple[bytes, float, int]], template: str) -> None:
+    """Writes a Llama's header; `words` as `vocabulary` has them."""
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT_TOKENS)
-    writer.add_embedding_length(EMBEDDING)
-    writer.add_block_count(blocks)
-    writer.add_feed_forward_length(feed_forward)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
+    writer.add_embedding_length(shape.size)
+    writer.add_block_count(shape.blocks)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(EMBEDDING // HEADS)
-    tokens, scores, types = zip(*vocabulary(), strict=True)
+    writer.add_rope_dimension_count(shape.size // shape.heads)
+    tokens, scores, types = zip(*words, strict=True)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -116,7 +129,7 @@ def _describe(writer: GGUFWriter, *, blocks: int, feed_forward: int) -> None:
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(template)
 
 
 def _fill(writer: GGUFWriter, *, blocks: int, feed_forward: int) -> None:
