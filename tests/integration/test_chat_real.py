@@ -46,10 +46,10 @@ TOOLS_TEMPLATE = (
 
 
 @contextmanager
-def serving(parts: Parts, port: int, log: Path, *arguments: str) -> Iterator[str]:
+def serving(parts: Parts, port: int, log: Path, *arguments: str, scheme: str = "http") -> Iterator[str]:
     argv = [parts.server, "--model", parts.model, "--host", "127.0.0.1", "--port", str(port), *arguments]
     with log.open("wb") as output, subprocess.Popen(argv, stdout=output, stderr=output) as process:
-        url = f"http://127.0.0.1:{port}"
+        url = f"{scheme}://127.0.0.1:{port}"
         try:
             with BlockingLlamaCppClient(url, load_wait_s=30) as client:
                 eventually(lambda: is_ready(client, process))
