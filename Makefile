@@ -56,10 +56,11 @@ run-merged: ## run that image; RUN_FLAGS (--gpus all) and ARGS are passed on
 	docker run --rm -it $(RUN_FLAGS) --stop-timeout 35 -p 127.0.0.1:11980:8080 -p 127.0.0.1:11922:22 \
 	  -v "$(CURDIR)/model-configs:/model-configs:ro" $(MERGED) $(ARGS)
 
+WORKERS ?= logical
 test: $(VENV)/.ready-dev ## run all tests; the core's coverage must not fall below 95 %
 	@$(BIN)/python -m tests.parts >/dev/null
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --fail-under=95 \
 	  --include='infer_dev/config/*,infer_dev/plan/*,infer_dev/supervisor/*'

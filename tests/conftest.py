@@ -31,12 +31,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With INFER_DEV_RERUN set (as .ci/run does) a test that fails is run once more.
+    """With several workers the tests of one module stay together, and so do all that use the one container engine.
 
-    The summary lists it as RERUN: on a busy machine it was late, or there is a fault that comes seldom.
+    With INFER_DEV_RERUN set (as .ci/run does) a test that fails is run once more. The summary lists it as RERUN: on a
+    busy machine it was late, or there is a fault that comes seldom.
     """
-    if os.environ.get("INFER_DEV_RERUN"):
-        for item in items:
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "container" else str(item.path)))
+        if os.environ.get("INFER_DEV_RERUN"):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
