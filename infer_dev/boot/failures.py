@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infer_dev.boot.report import warn
-from infer_dev.host.notes import leave_boot_errors
+from infer_dev.host.notes import boot_errors, leave_boot_errors
 from infer_dev.settings import runtime_dir
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ class Failures:
         """`environ`: boot's, which tells the runtime directory."""
         self._runtime = runtime_dir(environ)
         self._of: dict[str, str] = {}
+        self._written: dict[str, str] = {}
         self._is_recorded = False
 
     def tell(self, subject: str, message: str, details: str = "") -> None:
@@ -45,7 +46,16 @@ class Failures:
         if self._is_recorded:
             return
         self._is_recorded = True
+        self._forget_what_was_put_right()
         try:
             leave_boot_errors(self._runtime, list(self._of.values()))
+            self._written = dict(self._of)
         except OSError as err:
             warn(f"cannot write boot's errors into {self._runtime}: {err.strerror}")
+
+    def _forget_what_was_put_right(self) -> None:
+        """What is no longer in the file was done by hand since, as by `infer-dev up` (cli/boot_step.py)."""
+        there = {error.partition("\n")[0] for error in boot_errors(self._runtime)} if self._written else set()
+        for subject, text in self._written.items():
+            if self._of.get(subject) == text and text.partition("\n")[0] not in there:
+                del self._of[subject]

@@ -11,6 +11,7 @@ import signal
 from infer_dev.boot.orphans import signal_group
 from infer_dev.boot.report import ended, info, warn, write
 from infer_dev.boot.spawn import spawn
+from infer_dev.host.notes import NO_BUNDLE, NO_INSTANCES
 from infer_dev.settings import CONFIG_VAR, GET_PKG_ON_BOOT_VAR, ON_BOOT_VAR
 
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ class Steps:
             else:
                 failures.tell(
                     UP[0],
-                    f"cannot start the instances: {ON_BOOT_VAR} is set, {CONFIG_VAR} is not; set it to a TOML file",
+                    f"{NO_INSTANCES}: {ON_BOOT_VAR} is set, {CONFIG_VAR} is not; set it to a TOML file",
                 )
 
     @property
@@ -78,9 +79,9 @@ class Steps:
             return
         if code:
             command = " ".join(("infer-dev", *self._running))
-            what = "install the llama.cpp bundle" if self._running == INSTALL else "start the instances"
+            what = NO_BUNDLE if self._running == INSTALL else NO_INSTANCES
             details = told.decode(errors="replace").rstrip()
-            self._failures.tell(self._running[0], f"cannot {what}: `{command}`: {ended(code)}", details)
+            self._failures.tell(self._running[0], f"{what}: `{command}`: {ended(code)}", details)
         else:
             info(f"{' '.join(self._running)}: done")
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
+from infer_dev.cli.boot_step import bundle_is_installed
 from infer_dev.cli.text import columns, size
 from infer_dev.cli.unchanged import tell_installed
 from infer_dev.errors import EXIT_OK, UsageError
@@ -35,6 +36,7 @@ def install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes
     began = time.monotonic()
     with _progress(os.path.basename(path)) as progress:
         done = install_archive(path, where, sha256=sha256, limits=limits, progress=progress, say=_tell)
+    bundle_is_installed(path)
     if not done.changed:
         tell_installed(done.version)
         return EXIT_OK

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+from infer_dev.cli.boot_step import instances_are_up
 from infer_dev.cli.launch import client
 from infer_dev.cli.paths import config_path
 from infer_dev.errors import EXIT_OK
@@ -56,6 +57,8 @@ def reload(
     answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None, "check": check})
     for path, result in answer["files"].items():
         tell_warnings(result["warnings"])
+        if not result["refused"]:
+            instances_are_up(path)
         changes = result["changes"]
         told = [f"{len(names)} {word}" for word, names in changes.items() if names]
         print(f"{path}: {', '.join(told) or 'no instances'}", file=sys.stderr)

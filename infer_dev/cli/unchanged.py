@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from infer_dev.cli.boot_step import bundle_is_installed
 from infer_dev.llama_cpp.bundle import scripts
 from infer_dev.llama_cpp.bundle.prefix import Prefix
 from infer_dev.settings import PKG_PATH_VAR, bundle_prefix
@@ -41,6 +42,7 @@ def is_installed(args: list[str]) -> bool:
     if version is None or not scripts.are_there(prefix.home):
         return False
     tell_installed(version)
+    bundle_is_installed(archive)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from infer_dev.cli.boot_step import instances_are_up
 from infer_dev.cli.launch import Launch, client
 from infer_dev.cli.paths import config_path
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, InferDevError, UnavailableError
@@ -80,6 +81,8 @@ def _follow(
     """Wait for what was set going; returns the exit status."""
     from infer_dev.cli.progress import wait_until_settled  # noqa: PLC0415 - imported by now
 
+    if not result["refused"]:
+        instances_are_up(path)
     if not result["waiting"]:
         print(f"{path}: no instance starts by itself, unless another one has its place", file=sys.stderr)
     if not wait:

@@ -14,6 +14,8 @@ from infer_dev.settings import BOOT_ERROR_NAME
 READ_BYTES = 64 * 1024
 FOR_ALL_TO_READ = 0o644
 INDENT = "  "
+# How boot's errors about its two steps begin.
+NO_BUNDLE, NO_INSTANCES = "cannot install the llama.cpp bundle", "cannot start the instances"
 
 
 def leave(folder: str, name: str, text: str) -> None:
@@ -91,6 +93,18 @@ def boot_errors(folder: str) -> list[str]:
         elif line:
             errors.append(line)
     return errors
+
+
+def clear_boot_errors(folder: str, beginning: str) -> None:
+    """Take out the errors that begin so: somebody has done by hand since what boot could not.
+
+    Raises:
+        OSError: the others cannot be written.
+    """
+    told = boot_errors(folder)
+    left = [error for error in told if not error.startswith(beginning)]
+    if left != told:
+        leave_boot_errors(folder, left)
 
 
 def _remove(name: str, where: int) -> None:

@@ -24,8 +24,9 @@ main() {
   if [[ $sudo == 1 ]]; then
     {
       echo "$name ALL=(ALL:ALL) NOPASSWD: ALL"
-      # Else infer-dev would act as root, and leave what is root's among the user's.
-      echo 'Defaults env_keep += "INFER_DEV_USER INFER_DEV_RUNTIME_DIR"'
+      # Else infer-dev would act as root, and leave what is root's among the user's; and it would read the same file
+      # without the overrides, and restart what they are about.
+      echo 'Defaults env_keep += "INFER_DEV_USER INFER_DEV_RUNTIME_DIR AUTO_INFER_LLAMA_CPP_*"'
     } >/etc/sudoers.d/infer-dev
     chmod 0440 /etc/sudoers.d/infer-dev
   fi

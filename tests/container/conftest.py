@@ -11,11 +11,10 @@ import pytest
 
 from tests.conftest import ROOT, Parts
 from tests.parts import DEFAULT_CACHE, PartsError, engine, llama_bundle
-from tests.parts.container import IMAGE, PORT_VARIABLES, Stack, ok
+from tests.parts.container import DEV_UID, IMAGE, PORT_VARIABLES, Stack, ok
 
 TEST_TIMEOUT_S = 300
 MEMLOCK_BYTES = 8 << 20  # as much as an engine grants that may not raise limits itself
-DEV_UID = 1000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -75,8 +75,13 @@ def test_daemon_may_be_another_user_s_than_the_image_s(serving: Stack, user: str
     assert ok(box.exec("stat", "-c", "%u", f"/proc/{pid}")) == (user if user.isdecimal() else "0")
 
 
-def test_sudo_leaves_what_is_installed_to_dev(serving: Stack, archive: Path) -> None:
+def test_sudo_knows_the_settings_and_leaves_what_is_installed_to_dev(serving: Stack, archive: Path) -> None:
     shutil.copy(archive, serving.folder / "packages")
-    box = serving.plain("sleep", "infinity", options=("-v", f"{serving.folder / 'packages'}:/packages:ro"))
-    ok(box.exec("sudo", "infer-dev", "bundle", "install", "/packages/llama-cpp.tgz", user="dev"))
+    overrides = '{"instance": {"control": {"log_dir": "/tmp/it\'s $HOME"}}}'
+    settings = {"PKG_PATH": "/packages/llama-cpp.tgz", "OVERRIDES": overrides}
+    given = [word for name, value in settings.items() for word in ("-e", f"AUTO_INFER_LLAMA_CPP_{name}={value}")]
+    mounted = ("-v", f"{serving.folder / 'packages'}:/packages:ro")
+    box = serving.plain("sleep", "infinity", options=(*mounted, *given))
+    ok(box.exec("sudo", "infer-dev", "bundle", "install", user="dev"))
+    assert ok(box.exec("sudo", "printenv", "AUTO_INFER_LLAMA_CPP_OVERRIDES", user="dev")) == overrides
     assert ok(box.exec("stat", "-Lc", "%U", "/soft/app/llama-cpp/bin/llama-server")) == "dev"

@@ -13,6 +13,7 @@ from tests.parts.engine import HERE, TEST_IMAGE_NAME
 
 IMAGE = f"{TEST_IMAGE_NAME}:stage-2"
 COMMAND_TIMEOUT_S = 60
+DEV_UID = 1000  # of `dev` in the image that is tested
 PORT_VARIABLES = {8080: "INFER_DEV_PORT_8080", 8000: "INFER_DEV_PORT_8000", 22: "INFER_DEV_PORT_SSH"}
 Done = subprocess.CompletedProcess[str]
 

@@ -40,11 +40,10 @@ def ask(
     body: object = None,
     token: str = "",
     headers: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
 ) -> Answer:
-    """One request to a port of 127.0.0.1, or to a unix socket; `body` is sent as JSON."""
-    connection = (
-        UnixConnection(at) if isinstance(at, Path) else http.client.HTTPConnection("127.0.0.1", at, TIMEOUT_S)
-    )
+    """One request to a port of `host`, or to a unix socket; `body` is sent as JSON."""
+    connection = UnixConnection(at) if isinstance(at, Path) else http.client.HTTPConnection(host, at, TIMEOUT_S)
     sent = dict(headers or {})
     if token:
         sent["Authorization"] = f"Bearer {token}"

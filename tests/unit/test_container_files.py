@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from infer_dev.config.load import load
+from infer_dev.plan.build import build_plan
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "dockers" / "infer-dev"
 SETTINGS = (HERE / ".env.example").read_text()
 COMPOSE = "".join(path.read_text() for path in [HERE / "docker-compose.yml", *HERE.glob("variant.*.yml")])
+EXAMPLES = sorted(set((ROOT / "model-configs").glob("*.toml")) - {ROOT / "model-configs" / "demo-native.toml"})
 CONTRACT = ["ON_BOOT", "CONFIG", "OVERRIDES", "GET_PKG_ON_BOOT", "PKG_PATH"]
 
 
@@ -70,3 +74,14 @@ def test_base_of_the_gpu_variant_is_the_dockerfile_s() -> None:
 def test_group_of_the_user_is_not_called_by_the_user_s_name(path: str) -> None:
     # DEV_GID may be the number of a group that the base image has, under another name.
     assert not re.search(r"(?<!id )-g dev\b|dev:dev", (ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
+def test_examples_are_reached_through_the_published_ports_by_one_override(path: Path) -> None:
+    (override,) = set(re.findall(r"OVERRIDES='(.*\"instance\".*)'", (ROOT / "README.md").read_text()))
+    assert override in (ROOT / "docs" / "container.md").read_text()
+    published = {int(port) for port in re.findall(r":(80[08]0)\"$", COMPOSE, re.MULTILINE)}
+    assert published == {8000, 8080}
+    for spec in build_plan(load(str(path), override), "/b/llama-server", {}).specs:
+        assert spec.endpoint.bind_host == "0.0.0.0"
+        assert spec.endpoint.port in published

@@ -3,7 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.notes import boot_errors, leave, leave_boot_errors, read, remove
+from infer_dev.boot.failures import Failures
+from infer_dev.host.notes import (
+    NO_BUNDLE,
+    NO_INSTANCES,
+    boot_errors,
+    clear_boot_errors,
+    leave,
+    leave_boot_errors,
+    read,
+    remove,
+)
 
 
 def test_what_is_left_is_read_by_all_whatever_the_umask(tmp_path: Path) -> None:
@@ -55,3 +65,25 @@ def test_boot_errors_come_back_as_they_were(tmp_path: Path) -> None:
 def test_half_a_file_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "boot-error").write_bytes(b"  detail of none\n\n\xff\xfe\n")
     assert boot_errors(str(tmp_path)) == ["  detail of none", "\ufffd\ufffd"]
+
+
+def test_what_was_put_right_by_hand_does_not_come_back_with_the_next_failure(tmp_path: Path) -> None:
+    runtime = str(tmp_path)
+    failures = Failures({"INFER_DEV_RUNTIME_DIR": runtime})
+    failures.tell("up", f"{NO_INSTANCES}: exit status 78", "why")
+    failures.tell("bundle", f"{NO_BUNDLE}: exit status 1")
+    failures.record()
+    clear_boot_errors(runtime, NO_INSTANCES)
+    assert boot_errors(runtime) == [f"{NO_BUNDLE}: exit status 1"]
+    failures.tell("sshd", "cannot keep sshd running")
+    failures.record()
+    assert boot_errors(runtime) == [f"{NO_BUNDLE}: exit status 1", "cannot keep sshd running"]
+
+
+def test_what_the_boot_before_left_keeps_nothing_from_being_told(tmp_path: Path) -> None:
+    runtime = str(tmp_path)
+    leave_boot_errors(runtime, ["cannot do something else"])
+    failures = Failures({"INFER_DEV_RUNTIME_DIR": runtime})
+    failures.tell("up", NO_INSTANCES)
+    failures.record()
+    assert boot_errors(runtime) == [NO_INSTANCES]
