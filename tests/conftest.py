@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = ROOT / "tests" / "parts" / "stand_in.py"
@@ -31,16 +33,26 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers the tests of one module stay together, and so do all that use the one container engine.
+    """With INFER_DEV_RERUN set (as .ci/run does) a test that fails is run once more.
 
-    With INFER_DEV_RERUN set (as .ci/run does) a test that fails is run once more. The summary lists it as RERUN: on a
-    busy machine it was late, or there is a fault that comes seldom.
+    The summary lists it as RERUN: on a busy machine it was late, or there is a fault that comes seldom.
     """
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "container" else str(item.path)))
-        if os.environ.get("INFER_DEV_RERUN"):
+    if os.environ.get("INFER_DEV_RERUN"):
+        for item in items:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+class ByModule(LoadFileScheduling):
+    """The tests of one module stay with one worker, and so do all that use the one container engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module: str = super()._split_scope(nodeid)
+        return "container" if module.startswith("tests/container/") else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    """Who runs what, where there are several workers."""
+    return ByModule(config, log)
 
 
 @dataclass(frozen=True)
