@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from infer_dev.check import clean
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.flags import flag_findings
 from infer_dev.check.gpus import gpu_findings
-from infer_dev.check.look import Look, looks_at
 from infer_dev.check.machine import gather, machine_findings
 from infer_dev.check.memory import Needs, memory_findings
 from infer_dev.check.memory_plan import COLUMNS, MemoryPlan, plan_memory
 from infer_dev.check.models import model_findings
+from infer_dev.check.options.flags import flag_findings
+from infer_dev.check.options.look import Look, looks_at
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
 from infer_dev.check.room import gpu_rooms, held_now
