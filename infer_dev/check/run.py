@@ -10,7 +10,7 @@ from infer_dev.check.gpus import gpu_findings
 from infer_dev.check.machine import gather, machine_findings
 from infer_dev.check.memory import Needs, memory_findings
 from infer_dev.check.memory_plan import COLUMNS, MemoryPlan, plan_memory
-from infer_dev.check.models import model_findings
+from infer_dev.check.models.files import model_findings
 from infer_dev.check.options.flags import flag_findings
 from infer_dev.check.options.look import Look, looks_at
 from infer_dev.check.report import Report, report_of_mistakes

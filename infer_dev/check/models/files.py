@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.missing import what_keeps_out, why_missing
+from infer_dev.check.models.missing import what_keeps_out, why_missing
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host.account import Account
