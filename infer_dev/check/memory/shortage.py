@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.memory_plan import MemoryPlan, Need, Planned, Portion, device_name, size_text
+from infer_dev.check.memory.plan import MemoryPlan, Need, Planned, Portion, device_name, size_text
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.llama_cpp.gguf.model import Model
