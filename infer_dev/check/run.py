@@ -9,9 +9,10 @@ from infer_dev.check.finding import Finding, Level
 from infer_dev.check.machine.binary import binary_findings
 from infer_dev.check.machine.gpus import gpu_findings
 from infer_dev.check.machine.survey import gather, machine_findings
+from infer_dev.check.memory.needs import Needs
 from infer_dev.check.memory.plan import COLUMNS, MemoryPlan, plan_memory
 from infer_dev.check.memory.room import gpu_rooms, held_now
-from infer_dev.check.memory.shortage import Needs, memory_findings
+from infer_dev.check.memory.shortage import memory_findings
 from infer_dev.check.models.files import model_findings
 from infer_dev.check.options.flags import flag_findings
 from infer_dev.check.options.look import Look, looks_at
