@@ -13,11 +13,11 @@ from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.reading import Judge, Reader
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import Surroundings
-from infer_dev.supervisor.switch_course import Course, DaemonLeavesError, Means
-from infer_dev.supervisor.switch_preflight import find, leaving
-from infer_dev.supervisor.switch_proof import seat_of
-from infer_dev.supervisor.switch_receipt import Note, Receipt, Wish
-from infer_dev.supervisor.switch_store import SwitchStore
+from infer_dev.supervisor.switch.course import Course, DaemonLeavesError, Means
+from infer_dev.supervisor.switch.preflight import find, leaving
+from infer_dev.supervisor.switch.proof import seat_of
+from infer_dev.supervisor.switch.receipt import Note, Receipt, Wish
+from infer_dev.supervisor.switch.store import SwitchStore
 
 log = logging.getLogger(__name__)
 
