@@ -225,7 +225,7 @@ class Switcher:
         self._store.save(None, self._receipt)
 
     def at(self, note: Note) -> None:
-        """A phase of the switch under way begins (`switch_course.Witness`)."""
+        """A phase of the switch under way begins (`course.Witness`)."""
         self._note = note
         self._store.save(note, self._receipt)
         if self._job is not None:
@@ -233,6 +233,6 @@ class Switcher:
             self._job.tell("begin", began)
 
     def over(self, phase: str, seconds: float) -> None:
-        """A phase of it is over (`switch_course.Witness`)."""
+        """A phase of it is over (`course.Witness`)."""
         if self._job is not None:
             self._job.tell("phase", {"phase": phase, "seconds": seconds})
