@@ -40,7 +40,7 @@ from infer_dev.supervisor.surroundings import OrphanStatuses, Surroundings
 
 if TYPE_CHECKING:  # not imported before a file is read, or a switch asked for
     from infer_dev.config.load import ConfigFile
-    from infer_dev.supervisor.switching import Switcher
+    from infer_dev.supervisor.switch.switcher import Switcher
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _judge(file: "ConfigFile", plan: Plan, names: Sequence[str], running: Mappin
 
 
 def _switcher(supervisor: Supervisor, around: Surroundings) -> "Switcher":
-    from infer_dev.supervisor.switching import Switcher  # noqa: PLC0415 - see api/switch.py
+    from infer_dev.supervisor.switch.switcher import Switcher  # noqa: PLC0415 - see api/switch.py
 
     return Switcher(supervisor, around, _judge)
 

@@ -16,10 +16,10 @@ from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.errors import InferDevError, SwitchFailedError, UsageError
 
 if TYPE_CHECKING:  # see above
-    from infer_dev.supervisor.switch_receipt import Receipt
-    from infer_dev.supervisor.switching import Job, Step, Switcher
+    from infer_dev.supervisor.switch.receipt import Receipt
+    from infer_dev.supervisor.switch.switcher import Job, Step, Switcher
 
-SWITCHING = "infer_dev.supervisor.switching"
+SWITCHER = "infer_dev.supervisor.switch.switcher"
 KEEPALIVE_S = 15.0
 MAX_SECONDS = 10 * 365 * 86400.0  # more than a timer can take is no limit
 KEYS = ("model", "wait", "drain_timeout_s", "proof_timeout_s")
@@ -46,7 +46,7 @@ class SwitchRoutes:
 
     async def _ready(self) -> "Switcher":
         if self._switcher is None:
-            await asyncio.to_thread(import_module, SWITCHING)
+            await asyncio.to_thread(import_module, SWITCHER)
         if self._switcher is None:  # nobody else has asked meanwhile
             self._switcher = self._make()
             self._made.set()

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 
 from infer_dev.check import clean
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.flags import flag_findings
-from infer_dev.check.gpus import gpu_findings
-from infer_dev.check.look import Look, looks_at
-from infer_dev.check.machine import gather, machine_findings
-from infer_dev.check.memory import Needs, memory_findings
-from infer_dev.check.memory_plan import COLUMNS, MemoryPlan, plan_memory
-from infer_dev.check.models import model_findings
+from infer_dev.check.machine.binary import binary_findings
+from infer_dev.check.machine.gpus import gpu_findings
+from infer_dev.check.machine.survey import gather, machine_findings
+from infer_dev.check.memory.needs import Needs
+from infer_dev.check.memory.plan import COLUMNS, MemoryPlan, plan_memory
+from infer_dev.check.memory.room import gpu_rooms, held_now
+from infer_dev.check.memory.shortage import memory_findings
+from infer_dev.check.models.files import model_findings
+from infer_dev.check.options.flags import flag_findings
+from infer_dev.check.options.look import Look, looks_at
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
-from infer_dev.check.room import gpu_rooms, held_now
-from infer_dev.check.server_binary import binary_findings
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.config.place import Place, dotted

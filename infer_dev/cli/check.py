@@ -41,7 +41,7 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
     elif is_terminal(sys.stdout):
         from infer_dev.cli.findings import print_report  # noqa: PLC0415 - rich, on a terminal only
 
-        print_report(report)
+        print_report(report, summary(report))
     else:
         print("\n".join(plain_lines(report)))
     is_bad = report.count(Level.ERROR) or (strict and report.count(Level.WARNING))

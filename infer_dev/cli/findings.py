@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from infer_dev.check.finding import Finding, Level, of_several, told_once
-from infer_dev.cli.check import summary
 from infer_dev.cli.text import columns, sanitized
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ LEAST_WIDTH, USUAL_WIDTH = 24, 80  # cells; some terminals say that they have no
 KEY_SHARE = 3  # the key's column gets at most one part in so many of the width
 
 
-def print_report(report: Report) -> None:
-    """Print all of it."""
+def print_report(report: Report, summary: str) -> None:
+    """Print all of it, and `summary` as its last line."""
     console = Console(highlight=False)
     if console.width < LEAST_WIDTH:
         console = Console(highlight=False, width=USUAL_WIDTH)
@@ -42,7 +41,7 @@ def print_report(report: Report) -> None:
         else:  # with less room rich makes columns of one letter
             console.print(Text(plain), soft_wrap=True)
         console.print()
-    console.print(Text(summary(report)))
+    console.print(Text(summary))
 
 
 def _title(told: tuple[Finding, tuple[str, ...]]) -> str:

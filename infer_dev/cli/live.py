@@ -12,19 +12,10 @@ from rich.text import Text
 
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.text import duration, fitted, sanitized
+from infer_dev.states import state_style
 
 GAP = 2
 REFRESH_S = 0.1
-STYLES = {
-    "ready": "green",
-    "starting": "cyan",
-    "stopping": "yellow",
-    "backoff": "yellow",
-    "degraded": "magenta",
-    "failed": "bold red",
-    "stopped": "dim",
-    "disabled": "dim",
-}
 
 
 def watch_live(
@@ -67,7 +58,5 @@ def progress_table(instances: Sequence[Mapping[str, Any]], *, width: int) -> Tab
     for side, column_width in zip(justify, fitted(needed, width - GAP * 3, ((3, 20), (0, 12))), strict=True):
         table.add_column(no_wrap=True, overflow="ellipsis", justify=side, width=column_width)
     for name, state, took, about in rows:
-        table.add_row(
-            Text(name, style="bold"), Text(state, style=STYLES.get(state, "")), took, Text(about, style="dim")
-        )
+        table.add_row(Text(name, style="bold"), Text(state, style=state_style(state)), took, Text(about, style="dim"))
     return table

@@ -33,8 +33,8 @@ CUT_TO = ((8, 30), (7, 24), (0, 20), (8, 12), (7, 8))
 
 def listing(*folders: str, as_json: bool = False) -> int:
     """As `models`, with a column that tells where each fits now."""
-    from infer_dev.check.fit import fits_on  # noqa: PLC0415 - for this command only
-    from infer_dev.check.room import gpu_rooms  # noqa: PLC0415 - as above
+    from infer_dev.check.memory.fit import fits_on  # noqa: PLC0415 - for this command only
+    from infer_dev.check.memory.room import gpu_rooms  # noqa: PLC0415 - as above
     from infer_dev.host.gpu_inventory import look  # noqa: PLC0415 - as above
     from infer_dev.host.memory import read_memory  # noqa: PLC0415 - as above
 

@@ -9,6 +9,7 @@ import time
 from infer_dev.api.client import DaemonClient, status_target
 from infer_dev.cli.text import duration, is_terminal, sanitized
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, NotFoundError, TimedOutError, UnavailableError
+from infer_dev.states import SETTLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one; after `down` none comes
 RETRY_S = 0.05
 UNSAID = (("reload", "done"), ("boot-error", "told"))  # what these come to, unless something else is said
-SETTLED = ("ready", "degraded", "failed", "stopped", "disabled")
 
 
 def deadline_of(timeout_s: float | None) -> float | None:

@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from infer_dev.cli.live import STYLES
 from infer_dev.cli.rows import HEADERS, row
 from infer_dev.cli.text import fitted, sanitized
+from infer_dev.states import state_style
 
 NUMBERS = ("PID", "PORT", "MEMORY", "UPTIME")
 GAP = 2
@@ -35,7 +35,7 @@ def status_table(instances: Sequence[Mapping[str, Any]], *, width: int) -> Table
         table.add_column(header, justify=justify, overflow="ellipsis", no_wrap=True, width=column_width)
     for one, cells in zip(instances, rows, strict=True):
         texts = [Text(cell) for cell in cells]
-        texts[1].stylize(STYLES.get(str(one["state"]), ""))
+        texts[1].stylize(state_style(str(one["state"])))
         table.add_row(*texts)
     return table
 

@@ -32,7 +32,7 @@ def up(
     """Reconcile with a file; wait until every instance that starts by itself is ready or has failed."""
     path = config_path(config)
     if os.path.isdir(path) and sys.stdin.isatty():
-        from infer_dev.cli.select import can_choose, chosen  # noqa: PLC0415 - for a folder only
+        from infer_dev.cli.choice import can_choose, chosen  # noqa: PLC0415 - for a folder only
 
         path = (chosen(path) or "") if can_choose() else path
         if not path:

@@ -28,9 +28,10 @@ from infer_dev.dashboard.picker import Picker
 from infer_dev.dashboard.picture import Instance, Json, Picture
 from infer_dev.dashboard.switch import SwitchScreen
 from infer_dev.dashboard.system import System
-from infer_dev.dashboard.words import RUNNING, duration, state_style
+from infer_dev.dashboard.words import duration
 from infer_dev.errors import InferDevError
 from infer_dev.host.printable import printable, printable_line
+from infer_dev.states import RUNNING, state_style
 
 if TYPE_CHECKING:
     from infer_dev.dashboard.rates import Load

@@ -13,8 +13,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from infer_dev.dashboard.picture import Json
-from infer_dev.dashboard.words import state_style
 from infer_dev.host.printable import printable_line
+from infer_dev.states import state_style
 
 KEPT = 500
 TIME_AT, TIME_END = 11, 19  # of an ISO time: the clock

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from infer_dev.dashboard.picture import Gpu, Instance, Json, Picture
-from infer_dev.dashboard.words import RUNNING
+from infer_dev.states import RUNNING
 
 COMFORT = 0.85  # a context and buffers come on top of the weights
 NO_GPUS = "none"

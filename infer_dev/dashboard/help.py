@@ -2,6 +2,8 @@
 
 from rich.text import Text
 
+from infer_dev.states import state_style
+
 KEYS = (
     ("acts on the selected instance", (
         ("↑ ↓  j k", "select an instance (also by a click)"),
@@ -29,6 +31,13 @@ KEYS = (
         ("q", "quit: the instances go on"),
     )),
 )  # fmt: skip
+STATES = (
+    ("ready", "serves"),
+    ("starting", "loads"),
+    ("degraded", "runs, does not serve"),
+    ("backoff", "will be tried again"),
+    ("failed", "given up"),
+)
 WIDTH = 11
 
 
@@ -39,9 +48,7 @@ def help_text() -> Text:
         text.append(f"{title}\n", "bold")
         for key, does in keys:
             text.append(f"  {key:<{WIDTH}}", "cyan").append(f"{does}\n")
-    text.append("\nStates: ").append("ready", "green").append(" serves · ").append("starting", "cyan")
-    text.append(" loads · ").append("degraded", "magenta").append(" runs, does not serve · ")
-    text.append("backoff", "yellow").append(" will be tried again · ").append("failed", "bold red").append(
-        " given up"
-    )
+    text.append("\nStates:")
+    for at, (state, means) in enumerate(STATES):
+        text.append(" · " if at else " ").append(state, state_style(state)).append(f" {means}")
     return text

@@ -12,7 +12,8 @@ from textual.widget import Widget
 
 from infer_dev.dashboard.picture import Instance
 from infer_dev.dashboard.rates import Load
-from infer_dev.dashboard.words import duration, size, state_style
+from infer_dev.dashboard.words import duration, size
+from infer_dev.states import state_style
 
 HEADERS = ("NAME", "STATE", "PORT", "REQ", "TOK/S", "UP", "RST", "GPUS", "MEMORY", "MODEL")
 NUMBERS = ("PORT", "REQ", "TOK/S", "UP", "RST", "MEMORY")

@@ -14,7 +14,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from infer_dev.dashboard.fuzzy import MISS, score
-from infer_dev.dashboard.words import state_style
+from infer_dev.states import state_style
 
 GAP = 2
 LEAST = 10  # cells of a column that is cut

@@ -1,4 +1,4 @@
-"""Figures and states as short words for a screen that is narrow."""
+"""Figures as short words for a screen that is narrow."""
 
 from collections.abc import Iterable
 
@@ -9,24 +9,6 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 KILO = 1000
 TEN = 10
 STEPS = "▁▂▃▄▅▆▇█"
-
-# Names of the terminal's own sixteen colours: they follow its light or dark scheme.
-STATE_STYLES = {
-    "ready": "green",
-    "starting": "cyan",
-    "stopping": "yellow",
-    "backoff": "yellow",
-    "degraded": "magenta",
-    "failed": "bold red",
-    "stopped": "dim",
-    "disabled": "dim",
-}
-RUNNING = ("starting", "ready", "degraded", "stopping")
-
-
-def state_style(state: str) -> str:
-    """The style of a state's word; none for a state that a newer daemon has."""
-    return STATE_STYLES.get(state, "")
 
 
 def size(count: float | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.check.finding import Level
-from infer_dev.check.models import model_findings
+from infer_dev.check.models.files import model_findings
 from infer_dev.llama_cpp.gguf.library import Library
 from tests.conftest import eventually
 from tests.parts import gguf_bytes as raw

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.check.command_line import subject_of
 from infer_dev.check.finding import Level
-from infer_dev.check.flags import flag_findings
+from infer_dev.check.options.command_line import subject_of
+from infer_dev.check.options.flags import flag_findings
 from infer_dev.config.load import load
 from infer_dev.llama_cpp.options.arguments import read_arguments
 from infer_dev.llama_cpp.options.catalogue import Catalogue, Option

@@ -16,7 +16,7 @@ from infer_dev.errors import InstanceError, NotFoundError, SwitchInProgressError
 from infer_dev.host import gpu
 from infer_dev.host.process import life_id
 from infer_dev.plan.model import Endpoint, Plan
-from infer_dev.supervisor.switch_receipt import Fault, Note, Phase, Wish, note_to_json
+from infer_dev.supervisor.switch.receipt import Fault, Note, Phase, Wish, note_to_json
 from tests.conftest import Parts
 from tests.parts.switch_rig import DEADLINE_S, Rig, running_rig
 

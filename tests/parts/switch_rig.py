@@ -19,8 +19,8 @@ from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import Surroundings
-from infer_dev.supervisor.switch_receipt import Receipt
-from infer_dev.supervisor.switching import Switcher
+from infer_dev.supervisor.switch.receipt import Receipt
+from infer_dev.supervisor.switch.switcher import Switcher
 from tests.conftest import STAND_IN
 
 DEADLINE_S = 30.0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.check.finding import Finding
-from infer_dev.check.gpus import gpu_findings
+from infer_dev.check.machine.gpus import gpu_findings
 from infer_dev.host.cuda_visible import Fault, visible
 from infer_dev.host.gpu_inventory import Gpu, Inventory, MigDevice, NoInventory
 from tests.unit.check_subjects import subjects_of, told

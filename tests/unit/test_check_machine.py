@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.check.endpoints import EndpointFacts, conflict_findings, endpoint_findings, gather_endpoints
-from infer_dev.check.environment import environment_findings, secret_findings
 from infer_dev.check.finding import Finding
-from infer_dev.check.limits import LimitFacts, gather_limits, has_capability, limit_findings
-from infer_dev.check.logs import FolderFacts, Volume, folder_findings, gather_folders
-from infer_dev.check.machine import MachineFacts, gather, machine_findings
-from infer_dev.check.server_binary import binary_findings
+from infer_dev.check.machine.binary import binary_findings
+from infer_dev.check.machine.endpoints import EndpointFacts, conflict_findings, endpoint_findings, gather_endpoints
+from infer_dev.check.machine.environment import environment_findings, secret_findings
+from infer_dev.check.machine.folders import FolderFacts, Volume, folder_findings, gather_folders
+from infer_dev.check.machine.limits import LimitFacts, gather_limits, has_capability, limit_findings
+from infer_dev.check.machine.survey import MachineFacts, gather, machine_findings
 from infer_dev.check.subject import Subject
 from infer_dev.host.gpu_inventory import Gpu, Inventory, NoInventory
 from infer_dev.llama_cpp.backends import Build, look_at

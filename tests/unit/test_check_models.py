@@ -10,7 +10,7 @@ import pytest
 from gguf import GGUFWriter
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.models import model_findings
+from infer_dev.check.models.files import model_findings
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Role, Word, words_of
 from infer_dev.config.load import load

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infer_dev.cli.select import chosen, configurations, default_folder, models
+from infer_dev.cli.choice import chosen, configurations, default_folder, models
 from infer_dev.dashboard.feed import Batch, Feed, Lost
 from infer_dev.dashboard.fits import leavers, verdict
 from infer_dev.dashboard.fuzzy import MISS, score

@@ -18,8 +18,8 @@ from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Command, Endpoint, Spec
 from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.order import Seat
-from infer_dev.supervisor.switch_preflight import leaving, look
-from infer_dev.supervisor.switch_receipt import (
+from infer_dev.supervisor.switch.preflight import leaving, look
+from infer_dev.supervisor.switch.receipt import (
     Fault,
     Note,
     Phase,
@@ -30,8 +30,8 @@ from infer_dev.supervisor.switch_receipt import (
     note_from_json,
     note_to_json,
 )
-from infer_dev.supervisor.switch_store import Kept, SwitchStore
-from infer_dev.supervisor.switching import Job
+from infer_dev.supervisor.switch.store import Kept, SwitchStore
+from infer_dev.supervisor.switch.switcher import Job
 
 NOTE = Note(
     id=7,

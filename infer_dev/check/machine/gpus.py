@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.gpu_options import names_cuda, offloads, option_findings
+from infer_dev.check.machine.gpu_options import names_cuda, offloads, option_findings
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place

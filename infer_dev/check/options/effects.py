@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.flag_names import Told, finding_of, in_toml, key_of, removal_hint, shown
+from infer_dev.check.options.wording import Told, finding_of, in_toml, key_of, removal_hint, shown
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Role
 from infer_dev.llama_cpp.options.arguments import Given, Reading

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.flag_effects import effect_findings
-from infer_dev.check.flag_names import Told, finding_of, in_terms_of, key_of, removal_hint, shown, suggestion
-from infer_dev.check.flag_values import value_findings, variable_findings
+from infer_dev.check.options.effects import effect_findings
+from infer_dev.check.options.values import value_findings, variable_findings
+from infer_dev.check.options.wording import Told, finding_of, in_terms_of, key_of, removal_hint, shown, suggestion
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Role, Word
 from infer_dev.llama_cpp.options.arguments import OFF_WORDS, Fault, Flaw, Reading

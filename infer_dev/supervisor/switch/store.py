@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infer_dev.settings import SWITCH_NAME
-from infer_dev.supervisor.switch_receipt import Note, note_from_json, note_to_json
+from infer_dev.supervisor.switch.receipt import Note, note_from_json, note_to_json
 
 log = logging.getLogger(__name__)
 

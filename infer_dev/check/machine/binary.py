@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.gpu_options import names_cuda, offloads
-from infer_dev.check.gpus import BY_CUDA_IDS
+from infer_dev.check.machine.gpu_options import names_cuda, offloads
+from infer_dev.check.machine.gpus import BY_CUDA_IDS
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place

@@ -7,10 +7,10 @@ real one.
 import os
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.missing import what_keeps_out, why_missing
+from infer_dev.check.models.missing import what_keeps_out, why_missing
+from infer_dev.check.models.wanted import DRAFT, MODEL, OTHERS, Wanted
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.host.account import Account
@@ -18,16 +18,13 @@ from infer_dev.llama_cpp.gguf.error import Fault, GgufError
 from infer_dev.llama_cpp.gguf.impostor import unfinished_part
 from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model, ModelKind
-from infer_dev.plan.argv import MODEL_FLAGS
 from infer_dev.settings import MODELS_ROOT
 
 Findings = Generator[Finding, None, Model | None]
 """Findings about a file one after the other, and at the end what it holds, if that is of use."""
 
 DOWNLOADS = ("hf-repo", "model-url", "docker-repo")
-MODEL_OPTIONS = ("model",)
 PROJECTOR_DOWNLOADS = ("mmproj-url",)
-DRAFT_OPTIONS = ("model-draft", "spec-draft-model")
 EMBEDDING_OPTIONS = ("embedding", "embeddings", "rerank", "reranking")
 STRETCHING_OPTIONS = (
     *("rope-scaling", "rope-scale", "rope-freq-base", "rope-freq-scale"),
@@ -43,52 +40,6 @@ ENCODERS = frozenset(
 """Architectures that only turn text into vectors (llama.cpp's llama-arch)."""
 MOST_VOCABULARY_DIFFERENCE = 128
 """SPEC_VOCAB_MAX_SIZE_DIFFERENCE of llama.cpp's common/speculative.cpp."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A kind of file that options name.
-
-    Attributes:
-        options: their canonical names, those of older servers too.
-        flags: as they may stand in a command line.
-        kind: what the file has to be.
-        is_list: whether a value may name several, separated by commas.
-        is_scaled: whether a ":" and a number follow each.
-        level: how bad it is if the file cannot be used.
-    """
-
-    options: tuple[str, ...]
-    flags: tuple[str, ...]
-    kind: ModelKind
-    is_list: bool = False
-    is_scaled: bool = False
-    level: Level = Level.ERROR
-
-
-MODEL = Wanted(options=MODEL_OPTIONS, flags=MODEL_FLAGS, kind=ModelKind.MODEL)
-DRAFT = Wanted(options=DRAFT_OPTIONS, flags=("--model-draft", "--spec-draft-model", "-md"), kind=ModelKind.MODEL)
-OTHERS = (
-    Wanted(options=("mmproj",), flags=("--mmproj", "-mm"), kind=ModelKind.MMPROJ),
-    Wanted(options=("lora",), flags=("--lora",), kind=ModelKind.LORA, is_list=True),
-    Wanted(options=("lora-scaled",), flags=("--lora-scaled",), kind=ModelKind.LORA, is_list=True, is_scaled=True),
-    # One that cannot be read is skipped by llama-server.
-    Wanted(
-        options=("control-vector",),
-        flags=("--control-vector",),
-        kind=ModelKind.CONTROL_VECTOR,
-        is_list=True,
-        level=Level.WARNING,
-    ),
-    Wanted(
-        options=("control-vector-scaled",),
-        flags=("--control-vector-scaled",),
-        kind=ModelKind.CONTROL_VECTOR,
-        is_list=True,
-        is_scaled=True,
-        level=Level.WARNING,
-    ),
-)
 _KINDS = {
     ModelKind.MODEL: "a model",
     ModelKind.MMPROJ: "a multimodal projector",
@@ -126,7 +77,7 @@ class _Check:
         self._subject, self._library = subject, library
         self._account, self._models_root = account, models_root
         # Without a model it is a router, which comes up whatever it hands on to the servers it starts.
-        self._is_router = not any(subject.options.get(one) for one in (*MODEL_OPTIONS, *DOWNLOADS))
+        self._is_router = not any(subject.options.get(one) for one in (*MODEL.options, *DOWNLOADS))
 
     def findings(self) -> Iterator[Finding]:
         downloads = [option for option in DOWNLOADS if option in self._subject.options]
@@ -267,7 +218,7 @@ class _Check:
     def _of_encoder(self, model: Model) -> Iterator[Finding]:
         if model.architecture in ENCODERS and not any(one in self._subject.options for one in EMBEDDING_OPTIONS):
             what = f"{model.path}: a model of the architecture {model.architecture} makes embeddings only"
-            place = self._subject.place_of(*MODEL_OPTIONS)
+            place = self._subject.place_of(*MODEL.options)
             yield self._finding(Level.NOTE, "embeddings-not-enabled", place, what, "set embeddings = true")
 
     def _of_draft(self, model: Model, draft: Model) -> Iterator[Finding]:
@@ -279,7 +230,7 @@ class _Check:
         if abs(ours - theirs) > MOST_VOCABULARY_DIFFERENCE:
             what = f"{draft.path}: the draft model has {theirs} tokens and the model {ours}: its drafts hardly fit"
             hint = "take a draft model of the same family"
-            place = self._subject.place_of(*DRAFT_OPTIONS)
+            place = self._subject.place_of(*DRAFT.options)
             yield self._finding(Level.WARNING, "draft-vocabulary", place, what, hint)
 
     def _of_adapter(self, model: Model, adapter: Model, wanted: Wanted) -> Iterator[Finding]:

@@ -4,13 +4,19 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from infer_dev.check.endpoints import EndpointFacts, conflict_findings, endpoint_findings, gather_endpoints
-from infer_dev.check.environment import environment_findings, file_mode, secret_findings
 from infer_dev.check.finding import Finding
-from infer_dev.check.gpus import gpu_findings
-from infer_dev.check.limits import CAP_NET_BIND_SERVICE, LimitFacts, gather_limits, has_capability, limit_findings
-from infer_dev.check.logs import FolderFacts, folder_findings, gather_folders
-from infer_dev.check.server_binary import binary_findings
+from infer_dev.check.machine.binary import binary_findings
+from infer_dev.check.machine.endpoints import EndpointFacts, conflict_findings, endpoint_findings, gather_endpoints
+from infer_dev.check.machine.environment import environment_findings, file_mode, secret_findings
+from infer_dev.check.machine.folders import FolderFacts, folder_findings, gather_folders
+from infer_dev.check.machine.gpus import gpu_findings
+from infer_dev.check.machine.limits import (
+    CAP_NET_BIND_SERVICE,
+    LimitFacts,
+    gather_limits,
+    has_capability,
+    limit_findings,
+)
 from infer_dev.check.subject import Subject
 from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
 from infer_dev.llama_cpp.backends import Build, look_at

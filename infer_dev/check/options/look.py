@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from infer_dev.check.command_line import subject_of
+from infer_dev.check.options.command_line import subject_of
 from infer_dev.check.subject import Subject
 from infer_dev.config.load import ConfigFile
 from infer_dev.llama_cpp.options.arguments import Reading

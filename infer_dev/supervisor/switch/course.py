@@ -23,9 +23,9 @@ from infer_dev.supervisor.reading import Reader
 from infer_dev.supervisor.reconcile import is_at_rest
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import Surroundings
-from infer_dev.supervisor.switch_preflight import examine, leaving, look
-from infer_dev.supervisor.switch_proof import prove, seat_of, tail_of, until_ready
-from infer_dev.supervisor.switch_receipt import (
+from infer_dev.supervisor.switch.preflight import examine, leaving, look
+from infer_dev.supervisor.switch.proof import prove, seat_of, tail_of, until_ready
+from infer_dev.supervisor.switch.receipt import (
     DONE,
     FAILED,
     UNTOUCHED,

@@ -15,7 +15,7 @@ from infer_dev.supervisor.history import Kind, Record
 from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.supervisor import Supervisor
-from infer_dev.supervisor.switch_receipt import Fault, Phase, SwitchFaultError
+from infer_dev.supervisor.switch.receipt import Fault, Phase, SwitchFaultError
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.gpu_options import devices_of
+from infer_dev.check.machine.gpu_options import devices_of
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place

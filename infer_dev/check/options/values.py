@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from infer_dev.check.command_line import env_path
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.flag_names import Told, finding_of, in_terms_of, named, shown
+from infer_dev.check.options.command_line import env_path
+from infer_dev.check.options.wording import Told, finding_of, in_terms_of, named, shown
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import Word
 from infer_dev.config.place import Place

@@ -16,7 +16,7 @@ from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Reader
 from infer_dev.supervisor.reconcile import is_at_rest
 from infer_dev.supervisor.supervisor import Supervisor
-from infer_dev.supervisor.switch_receipt import Fault, Phase, SwitchFaultError
+from infer_dev.supervisor.switch.receipt import Fault, Phase, SwitchFaultError
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.reading import Judge, Reader
 from infer_dev.supervisor.supervisor import Supervisor
 from infer_dev.supervisor.surroundings import Surroundings
-from infer_dev.supervisor.switch_course import Course, DaemonLeavesError, Means
-from infer_dev.supervisor.switch_preflight import find, leaving
-from infer_dev.supervisor.switch_proof import seat_of
-from infer_dev.supervisor.switch_receipt import Note, Receipt, Wish
-from infer_dev.supervisor.switch_store import SwitchStore
+from infer_dev.supervisor.switch.course import Course, DaemonLeavesError, Means
+from infer_dev.supervisor.switch.preflight import find, leaving
+from infer_dev.supervisor.switch.proof import seat_of
+from infer_dev.supervisor.switch.receipt import Note, Receipt, Wish
+from infer_dev.supervisor.switch.store import SwitchStore
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class Switcher:
         self._store.save(None, self._receipt)
 
     def at(self, note: Note) -> None:
-        """A phase of the switch under way begins (`switch_course.Witness`)."""
+        """A phase of the switch under way begins (`course.Witness`)."""
         self._note = note
         self._store.save(note, self._receipt)
         if self._job is not None:
@@ -233,6 +233,6 @@ class Switcher:
             self._job.tell("begin", began)
 
     def over(self, phase: str, seconds: float) -> None:
-        """A phase of it is over (`switch_course.Witness`)."""
+        """A phase of it is over (`course.Witness`)."""
         if self._job is not None:
             self._job.tell("phase", {"phase": phase, "seconds": seconds})

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from infer_dev.check.memory_plan import GpuRoom
+from infer_dev.check.memory.plan import GpuRoom
 from infer_dev.check.subject import Subject
 from infer_dev.host.gpu_inventory import Inventory, NoInventory
 from infer_dev.llama_cpp.memory.weights import HOST

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.memory import Needs, memory_findings
-from infer_dev.check.memory_plan import COLUMNS, GpuRoom, MemoryPlan, Need, plan_memory, size_text
+from infer_dev.check.memory.needs import Needs
+from infer_dev.check.memory.plan import COLUMNS, GpuRoom, MemoryPlan, Need, plan_memory, size_text
+from infer_dev.check.memory.shortage import memory_findings
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import words_of
 from infer_dev.config.load import load

@@ -1,0 +1,1 @@
+"""This machine, GPUs included, as the instances of a file will meet it."""

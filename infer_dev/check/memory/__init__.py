@@ -1,0 +1,1 @@
+"""The memory that instances will need, and what there is of it."""
