@@ -12,6 +12,7 @@ from infer_dev.cli.text import columns, size
 from infer_dev.cli.unchanged import tell_installed
 from infer_dev.errors import EXIT_OK, UsageError
 from infer_dev.llama_cpp.bundle import in_use
+from infer_dev.llama_cpp.bundle.ending import ended_in_order
 from infer_dev.llama_cpp.bundle.prefix import Prefix, Version
 from infer_dev.settings import BUNDLE_SERVER, PKG_PATH_VAR, bundle_prefix, native_prefix, server_under
 
@@ -19,6 +20,7 @@ HEADERS = ["ID", "VERSION", "BUILD", "BACKENDS", "SHA256", "INSTALLED", "SIZE", 
 SHOWN_DIGITS = 12
 
 
+@ended_in_order()
 def install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes: int | None) -> int:
     """Install an archive and make it current."""
     from infer_dev.llama_cpp.bundle.archive import Limits  # noqa: PLC0415 - decompressors
@@ -68,6 +70,7 @@ def show(*, prefix: str | None, as_json: bool) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def rollback(wanted: str | None, *, prefix: str | None) -> int:
     """Make another version current: by default the one before."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -83,6 +86,7 @@ def rollback(wanted: str | None, *, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def remove(wanted: str, *, prefix: str | None) -> int:
     """Delete a version."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -92,6 +96,7 @@ def remove(wanted: str, *, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def prune(*, keep: int, prefix: str | None) -> int:
     """Delete old versions; print the ids of those deleted."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -101,6 +106,7 @@ def prune(*, keep: int, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def create(folder: str, output: str, *, with_system_libraries: bool) -> int:
     """Make a bundle; print its digest and path as `sha256sum` does."""
     from infer_dev.llama_cpp.bundle.create import create as create_bundle  # noqa: PLC0415 - compressors

@@ -69,8 +69,8 @@ def install(
                     return Outcome(version, changed=True)
             staging = os.path.join(prefix.versions, f"{STAGING_MARK}{secrets.token_hex(4)}")
             partial = os.path.join(prefix.cache, f"{PARTIAL_MARK}{secrets.token_hex(4)}")
-            os.makedirs(os.path.join(staging, TREE_NAME))
             try:
+                os.makedirs(os.path.join(staging, TREE_NAME))
                 return _install(
                     archive,
                     prefix,
