@@ -24,11 +24,12 @@ def point(link: str, target: str) -> None:
         target: what it shall lead to, relative to the link's real folder.
     """
     temporary = os.path.join(os.path.dirname(link), f"{LINK_MARK}{secrets.token_hex(4)}")
-    os.symlink(target, temporary)
     try:
+        os.symlink(target, temporary)
         os.replace(temporary, link)
-    except OSError:
-        os.unlink(temporary)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     sync_folder(os.path.dirname(link))
 
