@@ -113,19 +113,32 @@ def locked(prefix: Prefix, say: Say = print) -> Iterator[None]:
     Raises:
         OSError: the prefix cannot be written.
     """
-    for folder in (prefix.versions, prefix.home, prefix.cache):
-        os.makedirs(folder, exist_ok=True)
-    descriptor = os.open(os.path.join(prefix.versions, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    os.makedirs(os.path.dirname(prefix.path), exist_ok=True)
+    with _readable_by_all():
+        for folder in (prefix.versions, prefix.home, prefix.cache):
+            os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(os.path.join(prefix.versions, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another install works in {prefix.path}; waiting until it is done")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sweep(prefix)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another install works in {prefix.path}; waiting until it is done")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _sweep(prefix)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _readable_by_all() -> Iterator[None]:
+    """Let the umask take nothing but writing from what is made: other users run the server, too."""
+    before = os.umask(0o077)
+    os.umask(before & 0o022)
+    try:
         yield
     finally:
-        os.close(descriptor)
+        os.umask(before)
 
 
 def _sweep(prefix: Prefix) -> None:
