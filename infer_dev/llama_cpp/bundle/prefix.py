@@ -169,6 +169,10 @@ class Prefix:
         """The id of the version that was current before; "" if there is none."""
         return self._id_behind(self.previous)
 
+    def is_own(self, link: str) -> bool:
+        """Whether this is a link to what a version brought (it may be gone by now)."""
+        return bool(self._id_behind(link))
+
     def _id_behind(self, link: str) -> str:
         if not os.path.islink(link):
             return ""

@@ -8,13 +8,14 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infer_dev.errors import BundleError, UsageError
 from infer_dev.llama_cpp.bundle import in_use, scripts
+from infer_dev.llama_cpp.bundle.old_folder import README_MARK, is_left_over, move_readmes, record_old_folder
 from infer_dev.llama_cpp.bundle.prefix import PARTIAL_MARK, STAGING_MARK, TRASH_MARK, Prefix, Version
-from infer_dev.llama_cpp.bundle.record import OLD_MARK, record_old_folder
 from infer_dev.llama_cpp.bundle.switch import LINK_MARK, point, point_in_place_of, remove_tree
 from infer_dev.llama_cpp.bundle.verify import verify
 
@@ -151,9 +152,7 @@ def _sweep(prefix: Prefix) -> None:
             elif folder == prefix.versions and name.startswith((STAGING_MARK, TRASH_MARK)):
                 remove_tree(path)
     for version in prefix.all():
-        # An old folder was to be taken over, and the exchange did not come about.
-        folder = prefix.bin_of(version)
-        if version.id.startswith(OLD_MARK) and (os.path.islink(folder) or not os.path.isdir(folder)):
+        if is_left_over(prefix, version):
             _delete(prefix, version)
 
 
@@ -166,33 +165,62 @@ def make_current(prefix: Prefix, version: Version) -> Outcome:
     if version.id == prefix.current_id():
         return Outcome(version, changed=False)
     report = verify(prefix.bin_of(version))
-    switch_to(prefix, version)
-    return Outcome(version, changed=True, warnings=report.warnings)
+    warnings = switch_to(prefix, version)
+    return Outcome(version, changed=True, warnings=(*report.warnings, *warnings))
 
 
-def switch_to(prefix: Prefix, version: Version) -> None:
-    """Make a version current, under the lock; a real folder `bin` becomes a version of its own."""
-    home, before = os.path.realpath(prefix.home), prefix.current_id()
+def switch_to(prefix: Prefix, version: Version) -> tuple[str, ...]:
+    """Make a version current, under the lock; a real folder `bin` becomes a version of its own.
 
-    def seen_from_home(path: str) -> str:
-        return os.path.relpath(os.path.join(os.path.realpath(prefix.versions), version.id, path), home)
+    Returns:
+        What a person should know, one line each.
 
-    if os.path.isdir(prefix.bin) and not os.path.islink(prefix.bin):
-        worth_keeping = os.access(prefix.server, os.X_OK)
-        old, keep = record_old_folder(prefix)
-        if worth_keeping:
-            point(prefix.previous, old)
-        point_in_place_of(prefix.bin, seen_from_home(version.bin), keep)
-    else:
+    Raises:
+        BundleError: `bin` is a file.
+    """
+    before = prefix.current_id()
+    warnings: tuple[str, ...] = ()
+    target = _seen_from_home(prefix, version, version.bin)
+    if os.path.islink(prefix.bin) or not os.path.lexists(prefix.bin):
         if before not in ("", version.id):
             point(prefix.previous, before)
-        point(prefix.bin, seen_from_home(version.bin))
-    for name in os.listdir(home):
-        if name.startswith("README") and os.path.islink(os.path.join(home, name)):
-            os.unlink(os.path.join(home, name))
-    for readme in version.readmes:
-        with contextlib.suppress(IsADirectoryError):
-            point(os.path.join(home, os.path.basename(readme)), seen_from_home(readme))
+        elif not before and os.path.exists(prefix.server):
+            led, link = os.readlink(prefix.bin), prefix.bin
+            back = shlex.join(["ln", "-sfn", led, link])
+            warnings = (f"{link} was a link to {led}, which is no version; to go back: {back}",)
+        point(prefix.bin, target)
+    elif os.path.isdir(prefix.bin):
+        worth_keeping = os.access(prefix.server, os.X_OK)
+        old = record_old_folder(prefix)
+        if worth_keeping:
+            point(prefix.previous, old.id)
+        point_in_place_of(prefix.bin, target, prefix.bin_of(old))
+    else:
+        raise BundleError(f"cannot switch: {prefix.bin} is not a folder", hint="move it away, then run it again")
+    move_readmes(prefix)
+    _show_readmes(prefix, version)
+    return warnings
+
+
+def _seen_from_home(prefix: Prefix, version: Version, path: str) -> str:
+    folder = os.path.join(os.path.realpath(prefix.versions), version.id)
+    return os.path.relpath(os.path.join(folder, path), os.path.realpath(prefix.home))
+
+
+def _show_readmes(prefix: Prefix, version: Version) -> None:
+    """Link the README files of a version beside `bin`, instead of those before; others' stay as they are."""
+    shown = {
+        os.path.basename(readme): _seen_from_home(prefix, version, readme)
+        for readme in version.readmes
+        if os.path.isfile(os.path.join(prefix.folder(version), readme))
+    }
+    for name in os.listdir(prefix.home):
+        if name.startswith(README_MARK) and name not in shown and prefix.is_own(os.path.join(prefix.home, name)):
+            os.unlink(os.path.join(prefix.home, name))
+    for name, target in shown.items():
+        link = os.path.join(prefix.home, name)
+        if prefix.is_own(link) or not os.path.lexists(link):
+            point(link, target)
 
 
 def _delete(prefix: Prefix, version: Version) -> None:
