@@ -53,18 +53,21 @@ def install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes
 def show(*, prefix: str | None, as_json: bool) -> int:
     """List the versions, the newest first."""
     where = _prefix(prefix)
-    current, used = where.current_id(), in_use.users(where)
+    current, used = where.current_id(), in_use.look(where)
     versions = where.all()
     if as_json:
         rows = [
             {name: value for name, value in one.as_dict().items() if name not in ("bin", "readmes")}
-            | {"current": one.id == current, "in_use": used.get(one.id, [])}
+            | {"current": one.id == current, "in_use": used.by_version.get(one.id, [])}
             for one in versions
         ]
-        print(json.dumps({"prefix": where.path, "versions": rows}, indent=2))
+        print(json.dumps({"prefix": where.path, "versions": rows, "in_use_untold": used.untold}, indent=2))
     elif versions:
-        cells = [_row(one, current=one.id == current, pids=used.get(one.id, [])) for one in versions]
+        cells = [_row(one, current=one.id == current, pids=used.by_version.get(one.id, [])) for one in versions]
         print(columns([HEADERS, *cells]))
+        if used.untold:
+            pids = ", ".join(map(str, used.untold))
+            _tell(f"another user's process uses one of them, or may do (pid {pids}); root sees which")
     else:
         _tell(f"no bundle is installed in {where.path}")
     return EXIT_OK
@@ -144,7 +147,8 @@ def _tell_what_follows(where: Prefix, version: Version) -> None:
         _tell(f"to use it: master.llama_cpp_path = {json.dumps(where.server, ensure_ascii=False)}")
     elif where.server != BUNDLE_SERVER and os.access(BUNDLE_SERVER, os.X_OK):
         _tell(f"warning: {BUNDLE_SERVER} is there too, and found first")
-    older = sum(len(pids) for name, pids in in_use.users(where).items() if name != version.id)
+    used = in_use.look(where)
+    older = sum(len(pids) for name, pids in used.by_version.items() if name != version.id) + len(used.untold)
     if older:
         _tell(f"{older} running process(es) keep their version until they are restarted: infer-dev restart NAME…")
 

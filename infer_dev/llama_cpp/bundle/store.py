@@ -73,7 +73,7 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
 
     Raises:
         UsageError: there is none.
-        BundleError: it is current, or a running process uses it.
+        BundleError: it is current, or a running process uses it or may do so.
     """
     with told_as_bundle_error(f"cannot remove {wanted}"), locked(prefix, say):
         version = prefix.find(wanted)
@@ -82,12 +82,18 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
                 f"cannot remove {version.id}: it is the current version",
                 hint="infer-dev bundle rollback, then remove",
             )
-        if pids := in_use.users(prefix).get(version.id):
-            shown = ", ".join(map(str, pids))
+        used = in_use.look(prefix)
+        if pids := used.by_version.get(version.id):
             raise BundleError(
-                f"cannot remove {version.id}: running processes use it (pid {shown})",
+                f"cannot remove {version.id}: running processes use it (pid {_listed(pids)})",
                 hint="restart those instances first: infer-dev restart NAME…",
             )
+        if used.untold:
+            raise BundleError(
+                f"cannot remove {version.id}: another user's process may use it (pid {_listed(used.untold)})",
+                hint="run it as root, who sees which version that is; or stop that server first",
+            )
+        _warn_of_unlisted(used, say)
         _delete(prefix, version)
         return version
 
@@ -95,16 +101,36 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
 def prune(prefix: Prefix, *, keep: int = KEPT_BY_DEFAULT, say: Say = print) -> list[Version]:
     """Delete versions until `keep` are left; returns those deleted.
 
-    The current one counts first, then the one before, then the newest. What a running process uses stays as well.
+    The current one counts first, then the one before, then the newest. What a running process uses stays as well; all
+    stay if it cannot be seen which one a process of another user uses.
     """
     with told_as_bundle_error("cannot prune"), locked(prefix, say):
         first = [prefix.current_id(), prefix.previous_id()]
         ranked = sorted(prefix.all(), key=lambda one: first.index(one.id) if one.id in first else len(first))
-        used = in_use.users(prefix)
-        doomed = [one for one in ranked[max(keep, 0) :] if one.id != prefix.current_id() and one.id not in used]
+        used = in_use.look(prefix)
+        doomed = [
+            one for one in ranked[max(keep, 0) :] if one.id != prefix.current_id() and one.id not in used.by_version
+        ]
+        if doomed and used.untold:
+            say(
+                f"nothing is deleted: another user's process may use any of {len(doomed)} "
+                f"(pid {_listed(used.untold)}); run it as root, who sees which, or stop that server first"
+            )
+            return []
+        if doomed:
+            _warn_of_unlisted(used, say)
         for version in doomed:
             _delete(prefix, version)
         return doomed
+
+
+def _listed(pids: list[int]) -> str:
+    return ", ".join(map(str, pids))
+
+
+def _warn_of_unlisted(used: in_use.Use, say: Say) -> None:
+    if not used.is_all:
+        say("warning: the processes of other users cannot be seen here; one that uses what is deleted now may fail")
 
 
 @contextlib.contextmanager
