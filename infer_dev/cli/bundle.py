@@ -134,10 +134,17 @@ def _row(one: Version, *, current: bool, pids: list[int]) -> list[str]:
         "-" if one.build is None else str(one.build),
         ",".join(one.backends) or "-",
         one.sha256[:SHOWN_DIGITS] or "-",
-        f"{datetime.fromisoformat(one.installed_at).astimezone():%Y-%m-%d %H:%M}",
+        _when(one.installed_at),
         size(one.size_bytes),
         ", ".join(state) or "-",
     ]
+
+
+def _when(installed_at: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(installed_at).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):  # somebody has edited the record
+        return "-"
 
 
 def _tell_what_follows(where: Prefix, version: Version) -> None:

@@ -264,5 +264,6 @@ def told_as_bundle_error(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        place = f": {err.filename}" if err.filename else ""
+        name = err.filename2 or err.filename  # of a rename, what it was to become
+        place = f": {name}" if name else ""
         raise BundleError(f"{what}: {err.strerror or err}{place}", hint=_HINTS.get(err.errno or 0, _HINT)) from err

@@ -106,7 +106,11 @@ def sync_tree(tree: str) -> None:
 
 
 def remove_tree(tree: str) -> None:
-    """Delete a tree, also one with folders that may not be written."""
+    """Delete a tree, also one with folders that may not be written. Of a link, nothing but the link."""
+    if os.path.islink(tree) or not os.path.isdir(tree):
+        with contextlib.suppress(OSError):
+            os.unlink(tree)
+        return
     try:
         shutil.rmtree(tree)
     except OSError:
