@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from infer_dev.llama_cpp.bundle.ending import ended_in_order, held, released
 from infer_dev.llama_cpp.bundle.install import install
 from infer_dev.llama_cpp.bundle.prefix import Prefix
-from tests.conftest import Cli, eventually, is_alive
+from tests.conftest import ROOT, Cli, eventually, is_alive
 from tests.parts.bundles import leftovers, small, version_of
 
 HANGS = "#!/bin/sh\nsleep 300 &\necho $! $$ > {pids}.new && mv {pids}.new {pids}\nwait\n"
@@ -87,13 +88,31 @@ def started_and_kept(seen: list[str]) -> None:
 
 def test_signal_between_the_start_of_a_child_and_its_keeping_waits():
     seen: list[str] = []
+    before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
         started_and_kept(seen)
     assert seen == ["started", "ended"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert signal.getsignal(signal.SIGALRM) == before
 
 
 def test_signal_that_comes_when_a_child_has_ended_is_not_lost():
     with pytest.raises(KeyboardInterrupt), ended_in_order(), held():
         signal.raise_signal(signal.SIGINT)
+
+
+def test_cleaning_up_that_does_not_come_to_its_end_is_cut_short():
+    code = (
+        "import signal, threading\n"
+        "from infer_dev.llama_cpp.bundle.ending import ended_in_order\n"
+        "with ended_in_order(cleanup_s=0.1):\n"
+        "    reader = threading.Thread(target=threading.Event().wait)\n"
+        "    reader.start()\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    finally:\n"
+        "        reader.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=30)
+    assert done.returncode == 128 + signal.SIGTERM

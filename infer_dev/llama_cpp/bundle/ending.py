@@ -1,12 +1,14 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does: what it has half made is deleted, and the child it runs is ended.
 
 They raise in the main thread, at any point. Where that must not happen, between a child's start and the `try` that
-ends it, `held` puts it off.
+ends it, `held` puts it off. What is not cleaned up in time, as a thread that reads from a dead network file system
+cannot be joined, is left to the next act's sweep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNAL_EXIT = 128  # sh(1): the exit status of what a signal has ended is 128 and its number
+CLEANUP_S = 5.0
+"""Less than what boot and `docker stop` wait before they kill."""
 
 
 class _Ending:
@@ -24,11 +28,13 @@ class _Ending:
     Attributes:
         is_held: what comes is put off.
         came: what has been put off; 0: nothing.
+        cleanup_s: how long cleaning up may take.
     """
 
     def __init__(self) -> None:
         self.is_held = False
         self.came = 0
+        self.cleanup_s = CLEANUP_S
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler: of Python's, so it runs between two instructions of the main thread."""
@@ -53,25 +59,32 @@ def _end(number: int) -> NoReturn:
     for one in _NUMBERS:
         if one != signal.SIGINT and signal.getsignal(one) == _ending.on_signal:
             signal.signal(one, signal.SIG_IGN)
-    raise SystemExit(_SIGNAL_EXIT + number)
+    status = _SIGNAL_EXIT + number
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(status))
+    signal.setitimer(signal.ITIMER_REAL, _ending.cleanup_s)
+    raise SystemExit(status)
 
 
 @contextlib.contextmanager
-def ended_in_order() -> Iterator[None]:
+def ended_in_order(*, cleanup_s: float = CLEANUP_S) -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise SystemExit (status 143, 129) in what is inside; one that is ignored stays so.
 
-    To be entered in the main thread.
+    To be entered in the main thread. What is inside then has `cleanup_s` until the process ends all the same.
     """
+    _ending.cleanup_s = cleanup_s
     before = {
         number: handler
         for number in _NUMBERS
         if (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)
     }
+    alarm, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
     try:
         for number in before:
             signal.signal(number, _ending.on_signal)
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, alarm)
         for number, handler in before.items():
             signal.signal(number, handler)
 
