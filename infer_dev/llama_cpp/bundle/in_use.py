@@ -46,7 +46,7 @@ def look(prefix: Prefix) -> Use:
     for pid in pids:
         try:
             names = {path[len(root) :].partition(os.sep)[0] for path in _files(pid) if path.startswith(root)}
-        except PermissionError:
+        except OSError:
             names = _versions_named(pid, prefix)
         for name in names:
             if name:
@@ -60,7 +60,7 @@ def _files(pid: int) -> set[str]:
     """Paths of the executable and of all that is mapped; none of a process that has ended.
 
     Raises:
-        PermissionError: this user is not to see them.
+        OSError: they cannot be seen, as a rule because this user is not to (EACCES).
     """
     paths = set()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
