@@ -13,6 +13,7 @@ from infer_dev.cli.text import columns, size
 from infer_dev.cli.unchanged import tell_installed
 from infer_dev.errors import EXIT_OK, UsageError
 from infer_dev.llama_cpp.bundle import in_use
+from infer_dev.llama_cpp.bundle.ending import ended_in_order
 from infer_dev.llama_cpp.bundle.prefix import Prefix, Version
 from infer_dev.settings import BUNDLE_SERVER, PKG_PATH_VAR, bundle_prefix, native_prefix, server_under
 
@@ -20,6 +21,7 @@ HEADERS = ["ID", "VERSION", "BUILD", "BACKENDS", "SHA256", "INSTALLED", "SIZE", 
 SHOWN_DIGITS = 12
 
 
+@ended_in_order()
 def install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes: int | None) -> int:
     """Install an archive and make it current."""
     from infer_dev.llama_cpp.bundle.archive import Limits  # noqa: PLC0415 - decompressors
@@ -53,23 +55,27 @@ def install(archive: str | None, *, sha256: str, prefix: str | None, limit_bytes
 def show(*, prefix: str | None, as_json: bool) -> int:
     """List the versions, the newest first."""
     where = _prefix(prefix)
-    current, used = where.current_id(), in_use.users(where)
+    current, used = where.current_id(), in_use.look(where)
     versions = where.all()
     if as_json:
         rows = [
             {name: value for name, value in one.as_dict().items() if name not in ("bin", "readmes")}
-            | {"current": one.id == current, "in_use": used.get(one.id, [])}
+            | {"current": one.id == current, "in_use": used.by_version.get(one.id, [])}
             for one in versions
         ]
-        print(json.dumps({"prefix": where.path, "versions": rows}, indent=2))
+        print(json.dumps({"prefix": where.path, "versions": rows, "in_use_untold": used.untold}, indent=2))
     elif versions:
-        cells = [_row(one, current=one.id == current, pids=used.get(one.id, [])) for one in versions]
+        cells = [_row(one, current=one.id == current, pids=used.by_version.get(one.id, [])) for one in versions]
         print(columns([HEADERS, *cells]))
+        if used.untold:
+            pids = ", ".join(map(str, used.untold))
+            _tell(f"another user's process uses one of them, or may do (pid {pids}); root sees which")
     else:
         _tell(f"no bundle is installed in {where.path}")
     return EXIT_OK
 
 
+@ended_in_order()
 def rollback(wanted: str | None, *, prefix: str | None) -> int:
     """Make another version current: by default the one before."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -85,6 +91,7 @@ def rollback(wanted: str | None, *, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def remove(wanted: str, *, prefix: str | None) -> int:
     """Delete a version."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -94,6 +101,7 @@ def remove(wanted: str, *, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def prune(*, keep: int, prefix: str | None) -> int:
     """Delete old versions; print the ids of those deleted."""
     from infer_dev.llama_cpp.bundle import store  # noqa: PLC0415 - not for `bundle list`
@@ -103,6 +111,7 @@ def prune(*, keep: int, prefix: str | None) -> int:
     return EXIT_OK
 
 
+@ended_in_order()
 def create(folder: str, output: str, *, with_system_libraries: bool) -> int:
     """Make a bundle; print its digest and path as `sha256sum` does."""
     from infer_dev.llama_cpp.bundle.create import create as create_bundle  # noqa: PLC0415 - compressors
@@ -127,10 +136,17 @@ def _row(one: Version, *, current: bool, pids: list[int]) -> list[str]:
         "-" if one.build is None else str(one.build),
         ",".join(one.backends) or "-",
         one.sha256[:SHOWN_DIGITS] or "-",
-        f"{datetime.fromisoformat(one.installed_at).astimezone():%Y-%m-%d %H:%M}",
+        _when(one.installed_at),
         size(one.size_bytes),
         ", ".join(state) or "-",
     ]
+
+
+def _when(installed_at: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(installed_at).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):  # somebody has edited the record
+        return "-"
 
 
 def _tell_what_follows(where: Prefix, version: Version) -> None:
@@ -140,7 +156,8 @@ def _tell_what_follows(where: Prefix, version: Version) -> None:
         _tell(f"to use it: master.llama_cpp_path = {json.dumps(where.server, ensure_ascii=False)}")
     elif where.server != BUNDLE_SERVER and os.access(BUNDLE_SERVER, os.X_OK):
         _tell(f"warning: {BUNDLE_SERVER} is there too, and found first")
-    older = sum(len(pids) for name, pids in in_use.users(where).items() if name != version.id)
+    used = in_use.look(where)
+    older = sum(len(pids) for name, pids in used.by_version.items() if name != version.id) + len(used.untold)
     if older:
         _tell(f"{older} running process(es) keep their version until they are restarted: infer-dev restart NAME…")
 

@@ -168,6 +168,14 @@ def test_full_disk_is_told_and_the_old_server_stays(small_disk, tmp_path, filled
     assert version_of(prefix) == "3"
 
 
+def test_place_where_nothing_may_be_executed_is_told(small_disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,noexec", small_disk], check=True)
+    with pytest.raises(BundleError, match="is mounted noexec") as caught:
+        install(str(small(tmp_path / "1.tgz", 1)), Prefix(str(small_disk / "prefix")))
+    assert "--prefix" in caught.value.hint
+    assert leftovers(small_disk) == []
+
+
 def free_bytes(place: Path) -> int:
     found = os.statvfs(place)
     return found.f_bfree * found.f_frsize

@@ -68,10 +68,18 @@ def pack(folder: Path, archive: Path) -> Path:
     return archive
 
 
-def small(archive: Path, version: int, *, padding_bytes: int = 0, server: str = "", mode: int = 0o755) -> Path:
+def small(
+    archive: Path,
+    version: int,
+    *,
+    padding_bytes: int = 0,
+    server: str = "",
+    mode: int = 0o755,
+    readme: str = "README.md",
+) -> Path:
     """An archive whose server is a script that tells a build number; `padding_bytes` of noise in a library."""
     entries = {
-        "README.md": (b"test\n", 0o644),
+        readme: (b"test\n", 0o644),
         "bin/llama-server": ((server or _SCRIPT.format(version=version)).encode(), mode),
         "bin/libllama.so": (b"library %d" % version, 0o644),
     }

@@ -6,9 +6,13 @@ import os
 import pytest
 
 from infer_dev import settings
-from infer_dev.errors import UsageError
+from infer_dev.cli.bundle import show
+from infer_dev.errors import BundleError, UsageError
 from infer_dev.llama_cpp.binary import find_binary, places_here
+from infer_dev.llama_cpp.bundle.install import install
 from infer_dev.llama_cpp.bundle.prefix import Prefix, Version, source_of
+from infer_dev.llama_cpp.bundle.store import locked
+from tests.parts.bundles import small
 
 
 def version(name: str, installed_at: str = "2026-01-01T00:00:00+00:00", **other: object) -> Version:
@@ -75,6 +79,63 @@ def test_record_that_cannot_be_understood_is_no_version(tmp_path, text):
     put(prefix, version("aa11"))
     (tmp_path / "llama-cpp-versions/aa11/version.json").write_text(text)
     assert prefix.all() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("version", None), ("installed_at", 5), ("bin", None), ("readmes", [5]), ("backends", None), ("build", "1"),
+        ("size_bytes", "x"), ("source", None), ("cached", None), ("sha256", 1),
+    ],
+)  # fmt: skip
+def test_record_of_other_types_is_no_version(tmp_path, key, value):
+    prefix = Prefix(str(tmp_path))
+    put(prefix, version("aa11"))
+    put(prefix, version("bb22", **{key: value}))
+    assert [one.id for one in prefix.all()] == ["aa11"]
+
+
+def test_record_with_what_a_later_infer_dev_adds_is_read(tmp_path):
+    prefix = Prefix(str(tmp_path))
+    put(prefix, version("aa11"))
+    record = tmp_path / "llama-cpp-versions/aa11/version.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"later": 1}))
+    assert [one.id for one in prefix.all()] == ["aa11"]
+
+
+def test_date_that_cannot_be_read_is_listed_as_none(tmp_path, capsys):
+    put(Prefix(str(tmp_path)), version("aa11", "nonsense"))
+    show(prefix=str(tmp_path), as_json=False)
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "aa11"
+
+
+def test_relative_prefix_in_a_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="cannot tell where here is: the current folder is gone"):
+        Prefix("here")
+    assert Prefix("/here").path == "/here"
+
+
+def test_what_is_not_a_folder_is_swept_up_without_harm_to_others(tmp_path):
+    (tmp_path / "others/inner").mkdir(parents=True)
+    (tmp_path / "others/inner").chmod(0o755)
+    prefix = Prefix(str(tmp_path / "prefix"))
+    os.makedirs(prefix.versions)
+    os.symlink(tmp_path / "others", os.path.join(prefix.versions, ".staging-link"))
+    os.mkfifo(os.path.join(prefix.versions, ".trash-pipe"))
+    with locked(prefix):
+        assert os.listdir(prefix.versions) == [".lock"]
+    assert (tmp_path / "others/inner").stat().st_mode & 0o777 == 0o755
+
+
+def test_folder_in_the_place_of_a_file_is_named(tmp_path):
+    prefix = Prefix(str(tmp_path / "prefix"))
+    archive = small(tmp_path / "1.tgz", 1)
+    os.makedirs(os.path.join(prefix.cache, "1.tgz"))
+    with pytest.raises(BundleError, match=r"Is a directory: .*/cache/1\.tgz$"):
+        install(str(archive), prefix)
 
 
 def test_link_to_a_folder_of_somebody_else_is_no_version(tmp_path):

@@ -26,8 +26,10 @@ PIECE_BYTES = 1 << 20
 PIECES_AHEAD = 4
 MOST_STREAMS = 100_000
 _IGZIP_ERROR = cast("type[Exception]", igzip_lib.error)  # isal's stub takes it for an instance
-# What `xz -9` (65 MiB) and `zstd --ultra -22` (128 MiB) need; the common levels need 9 and 8 MiB.
+# What `xz -9` (65 MiB) and `zstd --ultra -22` or `--long` (128 MiB) need, so that all that people make is installed;
+# the common levels need 9 and 8 MiB. A header of a few bytes may ask for 4 GiB (xz) or 3.75 TiB (zstd).
 MOST_DICTIONARY_BYTES = 128 << 20
+SMALLER = "pack it again with at most `xz -9` or `zstd --long=27`, or as .tar.gz"
 
 
 class Format(enum.Enum):
@@ -96,10 +98,21 @@ def decompressed(chunks: Iterable[bytes], kind: Format) -> Iterator[bytes]:
             yield from chunks
         else:
             yield from _streams(chunks, _ENGINES[kind], kind)
+    except MemoryError as err:
+        raise _not_enough_memory() from err
     except (_IGZIP_ERROR, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, ValueError) as err:
-        if "emory" in str(err):
-            raise RefusalError(f"its dictionary is too large: {err}", hint=REPACK) from err
+        said = str(err)
+        if "too much memory" in said or "Memory usage limit" in said:  # zstd's words, liblzma's
+            raise RefusalError(
+                f"to unpack it takes a window of more than {MOST_DICTIONARY_BYTES >> 20} MiB in memory", hint=SMALLER
+            ) from err
+        if "not enough memory" in said:  # zstd's
+            raise _not_enough_memory() from err
         raise RefusalError(f"its {kind.value} data is damaged: {err}", hint=DAMAGED) from err
+
+
+def _not_enough_memory() -> RefusalError:
+    return RefusalError("there is not enough memory to unpack it", hint=f"free some, or {SMALLER}")
 
 
 class _Engine(Protocol):

@@ -65,12 +65,11 @@ def install(
             for version in prefix.all():
                 known = version.source == source and sha256.lower() in ("", version.sha256)
                 if known and _is_there_and_runs(prefix, version):
-                    switch_to(prefix, version)
-                    return Outcome(version, changed=True)
+                    return Outcome(version, changed=True, warnings=switch_to(prefix, version))
             staging = os.path.join(prefix.versions, f"{STAGING_MARK}{secrets.token_hex(4)}")
             partial = os.path.join(prefix.cache, f"{PARTIAL_MARK}{secrets.token_hex(4)}")
-            os.makedirs(os.path.join(staging, TREE_NAME))
             try:
+                os.makedirs(os.path.join(staging, TREE_NAME))
                 return _install(
                     archive,
                     prefix,
@@ -122,8 +121,8 @@ def _install(
         _take_record(prefix, staging, version)
     if not is_the_copy:
         os.replace(partial, copy)
-    switch_to(prefix, version)
-    return Outcome(version, changed=True, warnings=(*unpacked.warnings, *layout.warnings, *report.warnings))
+    told = (*unpacked.warnings, *layout.warnings, *report.warnings)
+    return Outcome(version, changed=True, warnings=(*told, *switch_to(prefix, version)))
 
 
 def _is_there_and_runs(prefix: Prefix, version: Version) -> bool:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import stat
 from dataclasses import dataclass
 
 from infer_dev.errors import BundleError
@@ -43,6 +44,11 @@ def find_layout(tree: str) -> Layout:
     root, folder = _server_folder(tree)
     server = os.path.join(tree, folder, SERVER_NAME)
     if reason := rejection(server):
+        if os.path.isfile(server) and os.stat(server).st_mode & stat.S_IXUSR and _is_noexec(tree):
+            raise BundleError(
+                f"cannot use the bundle: the file system of {tree} is mounted noexec",
+                hint="choose another place with --prefix, or mount it with exec",
+            )
         raise BundleError(f"cannot use the bundle: {os.path.join(folder, SERVER_NAME)} {reason}", hint=HINT)
     readmes = tuple(
         os.path.normpath(os.path.join(place, name))
@@ -56,6 +62,10 @@ def find_layout(tree: str) -> Layout:
     if not fnmatch.filter(os.listdir(os.path.join(tree, folder)), "*.so*"):
         warnings.append(f"the bundle has no libraries (*.so*) beside {SERVER_NAME}")
     return Layout(bin=folder, readmes=readmes, warnings=tuple(warnings))
+
+
+def _is_noexec(folder: str) -> bool:
+    return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
 
 
 def _server_folder(tree: str) -> tuple[str, str]:

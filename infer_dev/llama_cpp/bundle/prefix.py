@@ -100,8 +100,24 @@ class Version:
         return self.version + (f" ({'; '.join(about)})" if about else "")
 
 
+def _is_sound(version: Version) -> bool:
+    """Whether a record that was read has the types it should have."""
+    texts = (version.id, version.sha256, version.version, version.installed_at, version.bin, version.cached)
+    lists = (version.backends, version.readmes)
+    return (
+        all(isinstance(one, str) for one in texts)
+        and all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists)
+        and isinstance(version.build, int | None)
+        and isinstance(version.size_bytes, int)
+        and isinstance(version.source, dict)
+    )
+
+
 class Prefix:
     """A prefix.
+
+    Raises:
+        UsageError: it is relative, and the current folder is gone.
 
     Attributes:
         path: its absolute path.
@@ -113,7 +129,12 @@ class Prefix:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        try:
+            self.path = os.path.abspath(path)
+        except OSError as err:
+            raise UsageError(
+                f"cannot tell where {path} is: the current folder is gone", hint="change to another"
+            ) from err
         self.home = os.path.join(self.path, "llama-cpp")
         self.versions = os.path.join(self.path, "llama-cpp-versions")
         self.cache = os.path.join(self.path, "cache")
@@ -144,10 +165,12 @@ class Prefix:
             return None
         try:
             with open(os.path.join(self.versions, name, RECORD_NAME), encoding="utf-8") as file:
-                version = Version(**json.load(file))
-        except (OSError, ValueError, TypeError):
+                record = json.load(file)
+            # What a later infer-dev may add is left out.
+            version = Version(**{key: record[key] for key in Version.__slots__})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        return version if version.id == name else None
+        return version if version.id == name and _is_sound(version) else None
 
     def find(self, wanted: str) -> Version:
         """The version whose id begins with `wanted`.
@@ -168,6 +191,10 @@ class Prefix:
     def previous_id(self) -> str:
         """The id of the version that was current before; "" if there is none."""
         return self._id_behind(self.previous)
+
+    def is_own(self, link: str) -> bool:
+        """Whether this is a link to what a version brought (it may be gone by now)."""
+        return bool(self._id_behind(link))
 
     def _id_behind(self, link: str) -> str:
         if not os.path.islink(link):

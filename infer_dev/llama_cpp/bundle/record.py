@@ -1,16 +1,13 @@
-"""Makes the records of versions: of one just unpacked, and of a `bin/` that was there before infer-dev."""
+"""Makes and writes the records of versions."""
 
 import json
 import os
 from datetime import UTC, datetime
 
-from infer_dev.errors import BundleError
 from infer_dev.llama_cpp.bundle.archive import Unpacked
 from infer_dev.llama_cpp.bundle.layout import Layout
-from infer_dev.llama_cpp.bundle.prefix import RECORD_NAME, TREE_NAME, Prefix, Source, Version
-from infer_dev.llama_cpp.bundle.verify import Report, verify
-
-OLD_MARK = "old-"
+from infer_dev.llama_cpp.bundle.prefix import TREE_NAME, Source, Version
+from infer_dev.llama_cpp.bundle.verify import Report
 
 
 def new_version(
@@ -23,41 +20,13 @@ def new_version(
         version=report.version,
         build=report.build,
         backends=list(report.backends),
-        installed_at=_now(),
+        installed_at=now(),
         size_bytes=unpacked.unpacked_bytes,
         bin=os.path.normpath(os.path.join(TREE_NAME, layout.bin)),
         readmes=[os.path.join(TREE_NAME, name) for name in layout.readmes],
         source=source,
         cached=cached,
     )
-
-
-def record_old_folder(prefix: Prefix) -> tuple[str, str]:
-    """Make room and a record for the real folder `bin` found; returns the id and where the folder is to go."""
-    try:
-        report = verify(prefix.bin)
-    except BundleError:
-        report = Report(version="unknown", build=None, backends=(), warnings=())
-    sizes = [
-        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(prefix.bin) for name in names
-    ]
-    identity = f"{OLD_MARK}{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    version = Version(
-        id=identity,
-        sha256="",
-        version=report.version,
-        build=report.build,
-        backends=list(report.backends),
-        installed_at=_now(),
-        size_bytes=sum(sizes),
-        bin=os.path.join(TREE_NAME, "bin"),
-        readmes=[],
-        source={},
-        cached="",
-    )
-    os.makedirs(os.path.join(prefix.folder(version), TREE_NAME))
-    write_record(os.path.join(prefix.folder(version), RECORD_NAME), version)
-    return identity, prefix.bin_of(version)
 
 
 def write_record(path: str, version: Version) -> None:
@@ -69,5 +38,6 @@ def write_record(path: str, version: Version) -> None:
         os.fsync(file.fileno())
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -8,13 +8,14 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infer_dev.errors import BundleError, UsageError
 from infer_dev.llama_cpp.bundle import in_use, scripts
+from infer_dev.llama_cpp.bundle.old_folder import README_MARK, is_left_over, move_readmes, record_old_folder
 from infer_dev.llama_cpp.bundle.prefix import PARTIAL_MARK, STAGING_MARK, TRASH_MARK, Prefix, Version
-from infer_dev.llama_cpp.bundle.record import OLD_MARK, record_old_folder
 from infer_dev.llama_cpp.bundle.switch import LINK_MARK, point, point_in_place_of, remove_tree
 from infer_dev.llama_cpp.bundle.verify import verify
 
@@ -72,7 +73,7 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
 
     Raises:
         UsageError: there is none.
-        BundleError: it is current, or a running process uses it.
+        BundleError: it is current, or a running process uses it or may do so.
     """
     with told_as_bundle_error(f"cannot remove {wanted}"), locked(prefix, say):
         version = prefix.find(wanted)
@@ -81,12 +82,18 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
                 f"cannot remove {version.id}: it is the current version",
                 hint="infer-dev bundle rollback, then remove",
             )
-        if pids := in_use.users(prefix).get(version.id):
-            shown = ", ".join(map(str, pids))
+        used = in_use.look(prefix)
+        if pids := used.by_version.get(version.id):
             raise BundleError(
-                f"cannot remove {version.id}: running processes use it (pid {shown})",
+                f"cannot remove {version.id}: running processes use it (pid {_listed(pids)})",
                 hint="restart those instances first: infer-dev restart NAME…",
             )
+        if used.untold:
+            raise BundleError(
+                f"cannot remove {version.id}: another user's process may use it (pid {_listed(used.untold)})",
+                hint="run it as root, who sees which version that is; or stop that server first",
+            )
+        _warn_of_unlisted(used, say)
         _delete(prefix, version)
         return version
 
@@ -94,16 +101,36 @@ def remove(prefix: Prefix, wanted: str, *, say: Say = print) -> Version:
 def prune(prefix: Prefix, *, keep: int = KEPT_BY_DEFAULT, say: Say = print) -> list[Version]:
     """Delete versions until `keep` are left; returns those deleted.
 
-    The current one counts first, then the one before, then the newest. What a running process uses stays as well.
+    The current one counts first, then the one before, then the newest. What a running process uses stays as well; all
+    stay if it cannot be seen which one a process of another user uses.
     """
     with told_as_bundle_error("cannot prune"), locked(prefix, say):
         first = [prefix.current_id(), prefix.previous_id()]
         ranked = sorted(prefix.all(), key=lambda one: first.index(one.id) if one.id in first else len(first))
-        used = in_use.users(prefix)
-        doomed = [one for one in ranked[max(keep, 0) :] if one.id != prefix.current_id() and one.id not in used]
+        used = in_use.look(prefix)
+        doomed = [
+            one for one in ranked[max(keep, 0) :] if one.id != prefix.current_id() and one.id not in used.by_version
+        ]
+        if doomed and used.untold:
+            say(
+                f"nothing is deleted: another user's process may use any of {len(doomed)} "
+                f"(pid {_listed(used.untold)}); run it as root, who sees which, or stop that server first"
+            )
+            return []
+        if doomed:
+            _warn_of_unlisted(used, say)
         for version in doomed:
             _delete(prefix, version)
         return doomed
+
+
+def _listed(pids: list[int]) -> str:
+    return ", ".join(map(str, pids))
+
+
+def _warn_of_unlisted(used: in_use.Use, say: Say) -> None:
+    if not used.is_all:
+        say("warning: the processes of other users cannot be seen here; one that uses what is deleted now may fail")
 
 
 @contextlib.contextmanager
@@ -113,19 +140,32 @@ def locked(prefix: Prefix, say: Say = print) -> Iterator[None]:
     Raises:
         OSError: the prefix cannot be written.
     """
-    for folder in (prefix.versions, prefix.home, prefix.cache):
-        os.makedirs(folder, exist_ok=True)
-    descriptor = os.open(os.path.join(prefix.versions, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    os.makedirs(os.path.dirname(prefix.path), exist_ok=True)
+    with _readable_by_all():
+        for folder in (prefix.versions, prefix.home, prefix.cache):
+            os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(os.path.join(prefix.versions, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another install works in {prefix.path}; waiting until it is done")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sweep(prefix)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another install works in {prefix.path}; waiting until it is done")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _sweep(prefix)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _readable_by_all() -> Iterator[None]:
+    """Let the umask take nothing but writing from what is made: other users run the server, too."""
+    before = os.umask(0o077)
+    os.umask(before & 0o022)
+    try:
         yield
     finally:
-        os.close(descriptor)
+        os.umask(before)
 
 
 def _sweep(prefix: Prefix) -> None:
@@ -138,9 +178,7 @@ def _sweep(prefix: Prefix) -> None:
             elif folder == prefix.versions and name.startswith((STAGING_MARK, TRASH_MARK)):
                 remove_tree(path)
     for version in prefix.all():
-        # An old folder was to be taken over, and the exchange did not come about.
-        folder = prefix.bin_of(version)
-        if version.id.startswith(OLD_MARK) and (os.path.islink(folder) or not os.path.isdir(folder)):
+        if is_left_over(prefix, version):
             _delete(prefix, version)
 
 
@@ -153,33 +191,62 @@ def make_current(prefix: Prefix, version: Version) -> Outcome:
     if version.id == prefix.current_id():
         return Outcome(version, changed=False)
     report = verify(prefix.bin_of(version))
-    switch_to(prefix, version)
-    return Outcome(version, changed=True, warnings=report.warnings)
+    warnings = switch_to(prefix, version)
+    return Outcome(version, changed=True, warnings=(*report.warnings, *warnings))
 
 
-def switch_to(prefix: Prefix, version: Version) -> None:
-    """Make a version current, under the lock; a real folder `bin` becomes a version of its own."""
-    home, before = os.path.realpath(prefix.home), prefix.current_id()
+def switch_to(prefix: Prefix, version: Version) -> tuple[str, ...]:
+    """Make a version current, under the lock; a real folder `bin` becomes a version of its own.
 
-    def seen_from_home(path: str) -> str:
-        return os.path.relpath(os.path.join(os.path.realpath(prefix.versions), version.id, path), home)
+    Returns:
+        What a person should know, one line each.
 
-    if os.path.isdir(prefix.bin) and not os.path.islink(prefix.bin):
-        worth_keeping = os.access(prefix.server, os.X_OK)
-        old, keep = record_old_folder(prefix)
-        if worth_keeping:
-            point(prefix.previous, old)
-        point_in_place_of(prefix.bin, seen_from_home(version.bin), keep)
-    else:
+    Raises:
+        BundleError: `bin` is a file.
+    """
+    before = prefix.current_id()
+    warnings: tuple[str, ...] = ()
+    target = _seen_from_home(prefix, version, version.bin)
+    if os.path.islink(prefix.bin) or not os.path.lexists(prefix.bin):
         if before not in ("", version.id):
             point(prefix.previous, before)
-        point(prefix.bin, seen_from_home(version.bin))
-    for name in os.listdir(home):
-        if name.startswith("README") and os.path.islink(os.path.join(home, name)):
-            os.unlink(os.path.join(home, name))
-    for readme in version.readmes:
-        with contextlib.suppress(IsADirectoryError):
-            point(os.path.join(home, os.path.basename(readme)), seen_from_home(readme))
+        elif not before and os.path.exists(prefix.server):
+            led, link = os.readlink(prefix.bin), prefix.bin
+            back = shlex.join(["ln", "-sfn", led, link])
+            warnings = (f"{link} was a link to {led}, which is no version; to go back: {back}",)
+        point(prefix.bin, target)
+    elif os.path.isdir(prefix.bin):
+        worth_keeping = os.access(prefix.server, os.X_OK)
+        old = record_old_folder(prefix)
+        if worth_keeping:
+            point(prefix.previous, old.id)
+        point_in_place_of(prefix.bin, target, prefix.bin_of(old))
+    else:
+        raise BundleError(f"cannot switch: {prefix.bin} is not a folder", hint="move it away, then run it again")
+    move_readmes(prefix)
+    _show_readmes(prefix, version)
+    return warnings
+
+
+def _seen_from_home(prefix: Prefix, version: Version, path: str) -> str:
+    folder = os.path.join(os.path.realpath(prefix.versions), version.id)
+    return os.path.relpath(os.path.join(folder, path), os.path.realpath(prefix.home))
+
+
+def _show_readmes(prefix: Prefix, version: Version) -> None:
+    """Link the README files of a version beside `bin`, instead of those before; others' stay as they are."""
+    shown = {
+        os.path.basename(readme): _seen_from_home(prefix, version, readme)
+        for readme in version.readmes
+        if os.path.isfile(os.path.join(prefix.folder(version), readme))
+    }
+    for name in os.listdir(prefix.home):
+        if name.startswith(README_MARK) and name not in shown and prefix.is_own(os.path.join(prefix.home, name)):
+            os.unlink(os.path.join(prefix.home, name))
+    for name, target in shown.items():
+        link = os.path.join(prefix.home, name)
+        if prefix.is_own(link) or not os.path.lexists(link):
+            point(link, target)
 
 
 def _delete(prefix: Prefix, version: Version) -> None:
@@ -197,5 +264,6 @@ def told_as_bundle_error(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        place = f": {err.filename}" if err.filename else ""
+        name = err.filename2 or err.filename  # of a rename, what it was to become
+        place = f": {name}" if name else ""
         raise BundleError(f"{what}: {err.strerror or err}{place}", hint=_HINTS.get(err.errno or 0, _HINT)) from err

@@ -24,11 +24,12 @@ def point(link: str, target: str) -> None:
         target: what it shall lead to, relative to the link's real folder.
     """
     temporary = os.path.join(os.path.dirname(link), f"{LINK_MARK}{secrets.token_hex(4)}")
-    os.symlink(target, temporary)
     try:
+        os.symlink(target, temporary)
         os.replace(temporary, link)
-    except OSError:
-        os.unlink(temporary)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     sync_folder(os.path.dirname(link))
 
@@ -105,7 +106,11 @@ def sync_tree(tree: str) -> None:
 
 
 def remove_tree(tree: str) -> None:
-    """Delete a tree, also one with folders that may not be written."""
+    """Delete a tree, also one with folders that may not be written. Of a link, nothing but the link."""
+    if os.path.islink(tree) or not os.path.isdir(tree):
+        with contextlib.suppress(OSError):
+            os.unlink(tree)
+        return
     try:
         shutil.rmtree(tree)
     except OSError:

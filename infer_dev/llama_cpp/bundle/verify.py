@@ -4,17 +4,15 @@ The proof is the server itself, started with `--version`. Its libraries are look
 libggml-cuda.so is loaded later, by name, and llama-server goes on without one that does not load.
 """
 
-import fcntl
 import os
 import re
-import select
 import signal
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from infer_dev.errors import BundleError
 from infer_dev.llama_cpp.backends import backends_of, cuda_runtime
+from infer_dev.llama_cpp.bundle.child import run
 from infer_dev.llama_cpp.bundle.driver import Driver, find_driver
 from infer_dev.llama_cpp.bundle.elf import Elf, read_elf
 from infer_dev.settings import SERVER_NAME
@@ -22,14 +20,12 @@ from infer_dev.settings import SERVER_NAME
 # A CUDA build maps a gigabyte of libraries; from a cold disk that takes its time.
 VERSION_TIMEOUT_S = 60.0
 LIBRARIES_TIMEOUT_S = 60.0
-OUTPUT_LIMIT_BYTES = 64 << 10
 SHOWN_LINES = 5
 
 # "version: 4230 (0c39f44d)", and since llama.cpp has versions "version: 0.7.0 (build 11669, commit 0c39f44d)".
 _OLD_VERSION = re.compile(r"^version: (?P<build>\d+) \(", re.MULTILINE)
 _VERSION = re.compile(r"^version: (?P<version>\S+)(?: \(build (?P<build>\d+))?", re.MULTILINE)
 _NO_LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+): cannot open shared object file")
-_UNPRINTABLE = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _NOT_FOUND = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
 
 # What `--version` needs of the caller's environment. Options and instances' variables stay out.
@@ -107,9 +103,7 @@ def _run_version(
     if (elf := files.get(SERVER_NAME)) and elf.machine != machine:
         raise _does_not_run(f"it is built for {elf.machine}, this machine is {machine}", hint="take a build for it")
     try:
-        status, output = _run(
-            [os.path.join(folder, SERVER_NAME), "--version"], folder, environment, VERSION_TIMEOUT_S
-        )
+        status, output = run([os.path.join(folder, SERVER_NAME), "--version"], folder, environment, VERSION_TIMEOUT_S)
     except OSError as err:
         hint = (
             "the folder may be mounted noexec" if isinstance(err, PermissionError) else "take a build for this system"
@@ -143,46 +137,10 @@ def _run_version(
     )
 
 
-def _run(argv: list[str], folder: str, environment: Mapping[str, str], timeout_s: float) -> tuple[int | None, str]:
-    """Status (None: ended for taking too long) and output of a command in a session of its own."""
-    # Not a pipe: what the command leaves behind could hold one open for ever.
-    # It lies in memory, so it must not grow: whoever writes more is told that writing fails.
-    with open(os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", buffering=0) as output:
-        output.truncate(OUTPUT_LIMIT_BYTES)
-        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-        child = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            has_ended = _wait(child.pid, timeout_s)
-        finally:
-            # Not reaped yet, so the pid still names our group; what it left in the background ends as well.
-            os.killpg(child.pid, signal.SIGKILL)
-            status = child.wait()
-        output.seek(0)
-        said = output.read(OUTPUT_LIMIT_BYTES).rstrip(b"\0").decode(errors="replace")
-        return status if has_ended else None, _UNPRINTABLE.sub("?", said)
-
-
-def _wait(pid: int, timeout_s: float) -> bool:
-    """Whether a child ends within the time; it is left to be reaped."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        return bool(select.select([descriptor], [], [], timeout_s)[0])
-    finally:
-        os.close(descriptor)
-
-
 def _missing_libraries(folder: str, files: Mapping[str, Elf], environment: Mapping[str, str]) -> dict[str, list[str]]:
     """Library → files that are linked with it, for each that the dynamic loader does not find."""
     try:
-        _, output = _run(["ldd", *(f"./{name}" for name in files)], folder, environment, LIBRARIES_TIMEOUT_S)
+        _, output = run(["ldd", *(f"./{name}" for name in files)], folder, environment, LIBRARIES_TIMEOUT_S)
     except OSError:
         return {}  # no ldd: the server itself will tell
     return {name: _users_of(name, files) for name in dict.fromkeys(_NOT_FOUND.findall(output))}
