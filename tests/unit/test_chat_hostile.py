@@ -65,6 +65,10 @@ class Blocking:
         with self.client as client:
             return client.chat(ASK)
 
+    def chats(self, count: int) -> list[str]:
+        with self.client as client:
+            return [client.chat(ASK).content for _ in range(count)]
+
     def health(self) -> object:
         with self.client as client:
             return client.health_check()
@@ -94,6 +98,13 @@ class Looping:
         async def work() -> ChatResponse:
             async with self.client as client:
                 return await client.chat(ASK)
+
+        return asyncio.run(work())
+
+    def chats(self, count: int) -> list[str]:
+        async def work() -> list[str]:
+            async with self.client as client:
+                return [(await client.chat(ASK)).content for _ in range(count)]
 
         return asyncio.run(work())
 
@@ -555,6 +566,14 @@ def test_connection_that_the_server_has_closed_is_not_used_again(serve: Serve) -
         assert client.chat(ASK).content == "a"
 
 
+def test_answer_behind_an_answer_is_not_that_to_the_next_request(kind: Kind, serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        while talk.request():
+            talk.send(b"".join(answer(200, "application/json", whole(text)) for text in (str(talk.number), "stale")))
+
+    assert kind(serve(script).url).chats(2) == ["0", "1"]
+
+
 def test_request_has_what_was_given(serve: Serve) -> None:
     server = serve(loading_until(0))
     with BlockingLlamaCppClient(f"{server.url}/v1/", auth_token="secret") as client:
@@ -589,6 +608,10 @@ def test_server_on_a_unix_socket_answers(kind: Kind, tmp_path_factory: pytest.Te
         listener.bind(str(path))
         error = kind(f"unix:{path}").stream().error  # bound, but nobody listens
     assert type(error) is NotRunningError
+
+
+def whole(text: str) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
 def void(*_: object) -> None:
