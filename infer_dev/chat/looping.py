@@ -82,6 +82,8 @@ class LoopConnection(asyncio.Protocol):
 
     async def receive(self, deadline: float) -> bytes:
         """As `Connection` says."""
+        if time.monotonic() >= deadline:  # of one that never falls silent the timer alone would not tell
+            raise TimeoutError
         if not self._held:
             if not self._is_over:
                 await self._wait(deadline)

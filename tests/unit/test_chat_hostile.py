@@ -430,6 +430,21 @@ def test_bytes_that_say_nothing_do_not_prolong_the_wait(kind: Kind, serve: Serve
     eventually(lambda: server.ended == 1)
 
 
+@pytest.mark.parametrize("begin", [EVENT_STREAM, b""])
+def test_flood_that_says_nothing_ends_at_the_deadline(kind: Kind, serve: Serve, begin: bytes) -> None:
+    piece = chunked(b": ping\n\n" * 8000) if begin else b"HTTP/1.1 100 Continue\r\n\r\n" * 3000
+
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(begin)
+        give_up = time.monotonic() + 10  # for a client that does not end it, which gets another error then
+        while time.monotonic() < give_up:
+            talk.send(piece)
+
+    server = serve(script)
+    assert type(kind(server.url, timeout_s=SHORT_S).stream().error) is RequestTimeoutError
+
+
 def test_whole_answer_that_trickles_ends_at_the_deadline(kind: Kind, serve: Serve) -> None:
     def script(talk: Talk) -> None:
         talk.request()
