@@ -11,7 +11,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from infer_dev.chat.network import READ_BYTES
+from infer_dev.chat.network import READ_BYTES, connected_unix
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -67,14 +67,7 @@ class BlockingNetwork:
     async def connect(self, endpoint: Endpoint, deadline: float) -> BlockingConnection:
         """As `Network` says."""
         if endpoint.socket:
-            made = socket.socket(socket.AF_UNIX)
-            try:
-                made.settimeout(_left(deadline))
-                made.connect(endpoint.socket)
-            except BaseException:
-                made.close()
-                raise
-            return BlockingConnection(made)
+            return BlockingConnection(await connected_unix(endpoint.socket, deadline, self.sleep))
         made = socket.create_connection((endpoint.host, endpoint.port), timeout=_left(deadline))
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from infer_dev.chat.network import READ_BYTES
+from infer_dev.chat.network import READ_BYTES, connected_unix
 
 if TYPE_CHECKING:
     from infer_dev.chat.endpoint import Endpoint
@@ -148,7 +148,8 @@ class LoopNetwork:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
             if endpoint.socket:
-                _, made = await loop.create_unix_connection(LoopConnection, endpoint.socket)
+                connected = await connected_unix(endpoint.socket, deadline, self.sleep)
+                _, made = await loop.create_unix_connection(LoopConnection, sock=connected)
             elif endpoint.is_tls:
                 _, made = await loop.create_connection(LoopConnection, endpoint.host, endpoint.port, ssl=True)
             else:

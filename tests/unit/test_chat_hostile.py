@@ -1,8 +1,10 @@
 """Both clients against a server that misbehaves: the right error, in time, with what had come."""
 
 import asyncio
+import contextlib
 import json
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -627,6 +629,36 @@ def test_server_on_a_unix_socket_answers(kind: Kind, tmp_path_factory: pytest.Te
 
 def whole(text: str) -> bytes:
     return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+
+
+def test_unix_socket_with_a_full_queue_is_waited_for(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = str(tmp_path_factory.mktemp("s") / "sock")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        while True:  # fill the queue
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            if waiting.connect_ex(path):
+                break
+        error = kind(f"unix:{path}", timeout_s=SHORT_S).stream().error
+        assert type(error) is RequestTimeoutError
+
+        def serve_later() -> None:
+            trickle(0.1)
+            with contextlib.suppress(OSError):
+                while True:
+                    connected = stack.enter_context(listener.accept()[0])
+                    Talk(connected, 0, []).send(answer(200, "application/json", whole("a")))
+
+        server = threading.Thread(target=serve_later)
+        server.start()
+        try:
+            assert kind(f"unix:{path}", timeout_s=LONG_S).chat().content == "a"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            server.join()
 
 
 def void(*_: object) -> None:
