@@ -6,6 +6,7 @@ its end.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -37,10 +38,11 @@ class BlockingConnection:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self._pid = os.getpid()
 
     def is_usable(self) -> bool:
-        """As `Connection` says."""
-        if self._socket.fileno() < 0:
+        """As `Connection` says; who was forked leaves the connections alone: it would read the answers of its parent."""
+        if self._socket.fileno() < 0 or self._pid != os.getpid():
             return False
         poll = select.poll()  # select(2) knows no descriptor above 1023
         poll.register(self._socket, select.POLLIN)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -549,6 +550,20 @@ def test_connection_is_used_again(serve: Serve) -> None:
         for _ in range(3):
             client.chat(ASK)
     assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_connection_is_not_used_again_by_who_was_forked(serve: Serve) -> None:
+    server = serve(loading_until(0))
+    with BlockingLlamaCppClient(server.url) as client:
+        client.chat(ASK)
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                client.chat(ASK)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        client.chat(ASK)
+    assert (server.connections, len(server.requests)) == (2, 3)
 
 
 async def test_connection_is_used_again_in_a_loop(serve: Serve) -> None:
