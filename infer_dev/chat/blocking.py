@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_WAIT_S = 1e6
+"""A socket's time limit may be no longer than 2^31 ms."""
+
 
 def run(work: Coroutine[object, None, T]) -> T:
     """The result of a coroutine that never suspends."""
@@ -89,7 +92,7 @@ class BlockingNetwork:
 
 
 def _left(deadline: float) -> float:
-    """Seconds until then.
+    """Seconds until then, `MAX_WAIT_S` at most.
 
     Raises:
         TimeoutError: it is over.
@@ -97,4 +100,4 @@ def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return left
+    return min(left, MAX_WAIT_S)

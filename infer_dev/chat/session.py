@@ -57,6 +57,10 @@ class Session:
     ) -> None:
         if auth_token is not None and not (auth_token.isascii() and auth_token.isprintable()):
             raise RequestError("cannot use the API token: it has characters that no header may have")
+        if auth_token is not None and auth_token != auth_token.strip():
+            raise RequestError("cannot use the API token: it begins or ends with a space", hint="take that off")
+        if not timeout_s > 0:  # nor is it NaN
+            raise RequestError(f"cannot wait {timeout_s:g} s for an answer", hint="give a time above 0")
         self._endpoint = endpoint
         self._token = auth_token
         self.timeout_s = timeout_s

@@ -623,12 +623,30 @@ def test_request_has_what_was_given(serve: Serve) -> None:
 
 def test_token_that_no_header_can_have_is_a_mistake_of_the_caller(kind: Kind, serve: Serve) -> None:
     server = serve(loading_until(0))
-    with pytest.raises(RequestError, match="token"):
-        kind(server.url, auth_token="a\r\nX-Evil: 1").chat()
+    for token in ("a\r\nX-Evil: 1", "a ", " "):
+        with pytest.raises(RequestError, match="token"):
+            kind(server.url, auth_token=token).chat()
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://x:99999", "http://x y", "unix:"])
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e12, 1e7])
+def test_time_limit_may_be_as_long_as_one_likes(kind: Kind, serve: Serve, timeout_s: float) -> None:
+    assert kind(serve(loading_until(0)).url, timeout_s=timeout_s).chat().content == "a"
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+def test_time_limit_that_is_none_is_refused(timeout_s: float) -> None:
+    with pytest.raises(RequestError, match="cannot wait"):
+        LlamaCppClient("http://127.0.0.1:8080", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "127.0.0.1:8080", "ftp://x", "http://", "http://x:99999", "http://x y", "unix:", "http://a..b"),
+        *("http://a\0b", "http://x/\x01", f"http://{'a' * 64}.org", "unix:/a\0b", "http://.", "http://u:p@x"),
+    ],
+)
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(RequestError, match="cannot use"):
         LlamaCppClient(url)
