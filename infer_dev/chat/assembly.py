@@ -89,7 +89,8 @@ class Assembly:
         if "error" in body and (error := error_in(body)):
             raise server_error(error[0] or INTERNAL_ERROR, error[1])
         if event.name == "error":
-            raise server_error(INTERNAL_ERROR, str(body.get("message") or event.data))
+            code, message = error_in({"error": body}) or (0, "")
+            raise server_error(code or INTERNAL_ERROR, message if body.get("message") else event.data)
         if not self._model:
             self._model = text_of(body.get("model"), "model")
         if "usage" in body:

@@ -306,6 +306,14 @@ def test_named_error_event_is_an_error(kind: Kind, serve: Serve) -> None:
     assert outcome.error.server_message == "no"
 
 
+def test_error_line_of_older_builds_is_an_error(kind: Kind, serve: Serve) -> None:
+    line = b'error: {"code":400,"message":"the prompt is too long","type":"exceed_context_size_error"}\n\n'
+    outcome = kind(serve(streams(WHOLE[0], line)).url).stream()
+    assert type(outcome.error) is ServerError
+    assert (outcome.error.status, outcome.error.server_message) == (400, "the prompt is too long")
+    assert outcome.text == "a"
+
+
 @pytest.mark.parametrize(
     ("status", "type_", "message"),
     [(400, ServerError, "bad"), (401, KeyRefusedError, "bad"), (500, ServerError, "bad"), (503, ServerError, "busy")],
