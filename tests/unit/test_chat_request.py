@@ -43,6 +43,11 @@ def test_body_has_every_field() -> None:
     assert body["tools"] == [{"type": "function", "function": function}]
 
 
+def test_stop_is_one_text_or_several() -> None:
+    request = ChatRequest(messages=[], stop="END")
+    assert chat_body(request, stream=False)["stop"] == ["END"]
+
+
 def test_image_goes_along_as_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "one.jpg"
     path.write_bytes(b"\xff\xd8")
