@@ -90,7 +90,7 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of a tool call; `id` and `name` come with its first piece, and are "" in the others."""
+    """More of a tool call; of llama-server's, `id` and `name` come with its first piece, and are "" in the others."""
 
     index: int
     id: str

@@ -203,6 +203,28 @@ def test_tool_calls_are_put_together_from_their_deltas(kind: Kind, serve: Serve)
     assert outcome.events[0] == ToolCallDelta(0, "x", "add", '{"a"')
 
 
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        ([("x", "add", "{}"), ("y", "sub", '{"a"'), ("", "", ":1}")], [("x", "add", "{}"), ("y", "sub", '{"a":1}')]),
+        ([("x", "add", "{"), ("x", "", "}")], [("x", "add", "{}")]),
+        ([("x", "get", "{"), ("x", "get", "}")], [("x", "get", "{}")]),
+        ([("x", "get_", ""), ("", "weather", "{}")], [("x", "get_weather", "{}")]),
+        ([("", "add", "{}")], [("", "add", "{}")]),
+    ],
+)
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_tool_calls_without_an_index_are_told_apart_by_their_ids(
+    serve: Serve, pieces: list[tuple[str, str, str]], calls: list[tuple[str, str, str]], index: dict[str, None]
+) -> None:
+    sent = [
+        delta(tool_calls=[{"id": id_ or None, "function": {"name": name or None, "arguments": text}} | index])
+        for id_, name, text in pieces
+    ]
+    outcome = Blocking(serve(streams(*map(event, sent), event(delta(finish_reason="tool_calls")), DONE)).url).stream()
+    assert outcome.end.tool_calls == tuple(ToolCall(*call) for call in calls)
+
+
 def test_bytes_one_by_one_with_crlf_and_cut_characters_are_read(kind: Kind, serve: Serve) -> None:
     def script(talk: Talk) -> None:
         talk.request()
