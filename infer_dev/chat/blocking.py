@@ -44,7 +44,10 @@ class BlockingConnection:
         self._pid = os.getpid()
 
     def is_usable(self) -> bool:
-        """As `Connection` says; who was forked leaves the connections alone: it would read the answers of its parent."""
+        """As `Connection` says.
+
+        Who was forked leaves the connections alone: it would read its parent's answers, and the parent its.
+        """
         if self._socket.fileno() < 0 or self._pid != os.getpid():
             return False
         poll = select.poll()  # select(2) knows no descriptor above 1023
@@ -73,7 +76,7 @@ class BlockingNetwork:
         """As `Network` says."""
         if endpoint.socket:
             return BlockingConnection(await connected_unix(endpoint.socket, deadline, self.sleep))
-        made = socket.create_connection((endpoint.host, endpoint.port), timeout=_left(deadline))
+        made = _connected_tcp(endpoint.host, endpoint.port, deadline)
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if endpoint.is_tls:
@@ -89,6 +92,26 @@ class BlockingNetwork:
     async def sleep(self, seconds: float) -> None:
         """As `Network` says."""
         time.sleep(seconds)  # noqa: ASYNC251 - there is no loop here
+
+
+def _connected_tcp(host: str, port: int, deadline: float) -> socket.socket:
+    """A socket connected to one of the host's addresses: all of them have until the deadline, not each."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure = OSError("the name has no address")
+    for position, (family, kind, protocol, _, address) in enumerate(addresses):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(_left(deadline) / (len(addresses) - position))
+            made.connect(address)
+        except OSError as err:
+            made.close()
+            failure = err
+        except BaseException:
+            made.close()
+            raise
+        else:
+            return made
+    raise failure
 
 
 def _left(deadline: float) -> float:

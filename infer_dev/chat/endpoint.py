@@ -53,8 +53,8 @@ def parse_endpoint(text: str) -> Endpoint:
         return Endpoint(text, "localhost", 0, socket=text.removeprefix(_SOCKET))
     found = _URL.fullmatch(text)
     port = int(found[3] or _DEFAULT_PORTS[found[1].lower()]) if found else 0
-    # A control character (NUL above all) is in no address.
-    if not found or not 0 < port <= _MAX_PORT or not (text.isascii() and text.isprintable()) or not _is_name(found[2]):
+    is_plain = text.isascii() and text.isprintable()  # a NUL would make the resolver fail with a ValueError
+    if not found or not 0 < port <= _MAX_PORT or not is_plain or not _is_name(found[2]):
         raise RequestError(
             f"cannot use {text!r} as the address of a llama-server", hint="write it as http://127.0.0.1:8080"
         )

@@ -53,7 +53,7 @@ class Network(Protocol):
 async def connected_unix(path: str, deadline: float, sleep: Callable[[float], Awaitable[None]]) -> socket.socket:
     """A socket that does not block, connected to a unix socket.
 
-    Where the queue of who listens is full, connect(2) gives EAGAIN at once instead of waiting: it is tried again. (The
+    Where the queue of who listens is full, connect(2) gives EAGAIN at once instead of waiting: it is tried again. (An
     event loop takes EAGAIN for "under way", as it is with TCP, and goes on with a socket that is not connected.)
 
     Raises: as `Network.connect`.

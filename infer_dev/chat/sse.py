@@ -3,8 +3,8 @@
 The rules are those of the HTML standard (9.2.6, "interpreting an event stream"): lines end with CR, LF or CRLF; a
 line that begins with a colon is a comment; an empty line ends an event; one that the stream's end cuts off is none.
 
-One thing is llama-server's own: builds until 2025 tell an error in the middle of a stream in a line `error: {…}`, which
-the standard would pass over. It is read as the data of an event of that name.
+One thing is llama-server's own: builds until 2025 tell an error in mid-stream in a line `error: {…}`, which the
+standard would pass over. It is read as the data of an event of that name.
 """
 
 from __future__ import annotations

@@ -540,6 +540,30 @@ def test_name_that_is_none_is_told(kind: Kind) -> None:
     assert error.message.startswith("llama-server not running at http://nobody.invalid:80 (")
 
 
+def test_all_addresses_of_a_name_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Unanswered(socket.socket):
+        """An address from which nothing comes."""
+
+        def settimeout(self, value: float | None) -> None:
+            assert value is not None
+            waits.append(value)
+            super().settimeout(value)
+
+        def connect(self, _: object) -> None:
+            trickle(self.gettimeout() or 0)
+            raise TimeoutError
+
+    several = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))] * 3
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: several)
+    monkeypatch.setattr(socket, "socket", Unanswered)
+    with pytest.raises(RequestTimeoutError):
+        BlockingLlamaCppClient("http://several.test", timeout_s=SHORT_S).chat(ASK)
+    assert waits
+    assert sum(waits) <= SHORT_S
+
+
 def loading_until(number: int) -> Callable[[Talk], None]:
     def script(talk: Talk) -> None:
         while talk.request():
