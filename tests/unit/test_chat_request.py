@@ -101,6 +101,12 @@ def test_times_that_make_no_sense_are_none(value: object) -> None:
     assert timings.prompt_per_s == 2000
 
 
+def test_speed_of_a_single_token_is_not_told() -> None:
+    timings = timings_of({"timings": {"predicted_ms": 0.001, "predicted_n": 1, "prompt_n": 9, "prompt_ms": 3}})
+    assert timings is not None
+    assert timings.predicted_per_s == 0
+
+
 def test_count_of_something_else_is_refused() -> None:
     with pytest.raises(AnswerError):
         token_count({"tokens": 5})
