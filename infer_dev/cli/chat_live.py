@@ -14,12 +14,16 @@ from infer_dev.host.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import RenderableType
 
     from infer_dev.chat import ChatResponse
     from infer_dev.chat.blocking_client import BlockingChatStream
 
 REDRAW_S = 0.1
+REST = 3
+"""How many times as long as a drawing took nothing is drawn after it: a block of 300 KB takes over a second."""
 FENCES = ("```", "~~~")
 SPARE_LINES = 2
 
@@ -49,13 +53,14 @@ def show_answer(console: Console, stream: BlockingChatStream) -> tuple[ChatRespo
 
 
 class Shown:
-    """What of an answer is on the terminal."""
+    """What of an answer is on the terminal; `clock` is in seconds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._reasoning = ""
         self._text = ""  # of which nothing is printed for good
-        self._drawn_at = 0.0
+        self._due_at = 0.0
 
     def add(self, event: object) -> None:
         """Take an event."""
@@ -71,16 +76,18 @@ class Shown:
                 self._text += printable(arguments)
 
     def is_due(self) -> bool:
-        """Whether to draw again: not for each token of a fast model."""
-        return time.monotonic() - self._drawn_at >= REDRAW_S
+        """Whether to draw again: not for each token of a fast model, and of a long block not all the time."""
+        return self._clock() >= self._due_at
 
     def draw(self, live: Live) -> None:
         """Print what is complete, draw the rest."""
+        begun = self._clock()
         complete, self._text = split_complete(self._text)
         if complete:
             self._console.print(Markdown(complete))
         live.update(self._tail(), refresh=True)
-        self._drawn_at = time.monotonic()
+        now = self._clock()
+        self._due_at = now + max(REDRAW_S, (now - begun) * REST)
 
     def finish(self, live: Live) -> None:
         """Print what there is for good."""

@@ -61,6 +61,29 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     assert "\x07" not in text
 
 
+def test_block_that_takes_long_to_draw_leaves_time_to_read() -> None:
+    now = 0.0
+
+    class Slow(Console):
+        def render_lines(self, *arguments: object, **more: object) -> list[list[object]]:
+            nonlocal now
+            now += 2.0
+            return super().render_lines(*arguments, **more)
+
+    with open("/dev/null", "w") as null:
+        console = Slow(force_terminal=True, width=60, file=null)
+        shown = Shown(console, lambda: now)
+        shown.add(ContentDelta("```\ncode"))
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            now = 0.0  # the live display has drawn something itself
+            shown.draw(live)
+            took = now
+    assert took >= 2.0
+    for rest, is_due in ((0.0, False), (2.9 * took, False), (3.1 * took, True)):
+        now = took + rest
+        assert shown.is_due() is is_due
+
+
 @pytest.mark.parametrize(
     ("most", "levels"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (9, [1, 2, 4, 8, 9])]
 )
