@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import readline
+import signal
 import sys
 from dataclasses import replace
 
@@ -19,6 +21,8 @@ from infer_dev.host.printable import printable, printable_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from infer_dev.chat import BlockingLlamaCppClient, ChatRequest, ChatResponse
 
 PROMPT = "> "
@@ -56,6 +60,9 @@ class Turns:
 
     def run(self) -> int:
         """Until the user leaves."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what the locale cannot show, and half a surrogate pair, is "?"
+            sys.stdout.reconfigure(errors="replace")
+        signal.signal(signal.SIGTERM, _leave)
         self._say(f"{self._called}; /help tells what can be typed, Ctrl-D leaves")
         try:
             while (line := self._read()) is not None and line.strip() not in LEAVE:
@@ -153,6 +160,11 @@ class Turns:
 
     def _say(self, text: str) -> None:
         self._console.print(text, style="dim", markup=False)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """End in good order: an answer that grows has hidden the cursor."""
+    raise SystemExit(128 + number)
 
 
 def figures(response: ChatResponse) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -352,6 +353,28 @@ def test_interrupt_in_a_terminal_stops_the_answer_and_not_the_program(terminal: 
     eventually(lambda: "Ctrl-C stops an answer." in terminal.screen())
     terminal.type("/quit")
     eventually(lambda: "status=0" in terminal.screen())
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_termination_in_an_answer_gives_the_cursor_back(terminal: Terminal, tmp_path: Path) -> None:  # noqa: F811
+    def script(talk: Talk) -> None:
+        talk.request()
+        # Half a surrogate pair, which no terminal can be sent.
+        talk.send(EVENT_STREAM + chunked(b'data: {"choices": [{"delta": {"content": "half \\ud83d pair"}}]}\n\n'))
+        talk.wait_until_gone()
+
+    pid = tmp_path / "pid"
+    with HostileServer(script) as server:
+        chat = f"exec {sys.executable} -m infer_dev chat --url {server.url}"
+        terminal.type(f"sh -c 'echo $$ > {pid}; {chat}'; echo status=$?")
+        eventually(lambda: "/help tells" in terminal.screen())
+        terminal.type("Hello")
+        eventually(lambda: "half ? pair" in terminal.screen())
+        assert not terminal.has_cursor()
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        eventually(lambda: "status=143" in terminal.screen())
+        assert terminal.has_cursor()
+        eventually(lambda: server.ended == 1)
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
