@@ -51,7 +51,7 @@ def bench(
         timeout_s: how long to wait for the next token.
         as_json: print every sample.
     """
-    called, address = chosen_address(name, url)
+    called, address = chosen_address(name, url, timeout_s)
 
     async def measure() -> list[Level]:
         found = []

@@ -47,7 +47,7 @@ def chat(
             raise UsageError("cannot print JSON of a conversation", hint="ask once: -p PROMPT --json")
         from infer_dev.cli.chat_turns import Turns  # noqa: PLC0415 - rich and readline
 
-        called, address = chosen_address(name, url)
+        called, address = chosen_address(name, url, timeout_s)
         with blocking_client(address, timeout_s) as client:
             head = (Message("system", system),) if system else ()
             first = ChatRequest(messages=head, max_tokens=max_tokens, temperature=temperature)
@@ -56,7 +56,7 @@ def chat(
     if not text.strip():
         raise UsageError("cannot ask nothing: the prompt is empty", hint="give -p PROMPT, or write it to stdin")
     request = ChatRequest.ask(text, system=system, max_tokens=max_tokens, temperature=temperature)
-    with blocking_client(chosen_address(name, url)[1], timeout_s) as client:
+    with blocking_client(chosen_address(name, url, timeout_s)[1], timeout_s) as client:
         return _print_json(client, request) if as_json else _print_text(client, request)
 
 

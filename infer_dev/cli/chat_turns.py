@@ -129,7 +129,7 @@ class Turns:
 
     def _model(self, name: str) -> None:
         if name:
-            self._called, address = chosen_address(name, None)
+            self._called, address = chosen_address(name, None, self._timeout_s)
             self._client.close()
             self._client = blocking_client(address, self._timeout_s)
             self._say(f"now {self._called}, with the conversation so far")

@@ -262,6 +262,31 @@ def test_instance_is_found_by_name_and_alias(cli: Cli, monkeypatch: pytest.Monke
     assert "no such instance" in refused.stderr
 
 
+def test_instance_that_does_not_listen_yet_is_waited_for(
+    cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    gate = tmp_path / "gate"
+    server = tmp_path / "llama-server"
+    server.write_text(f'#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.1; done\nexec {parts.server} "$@"\n')
+    server.chmod(0o755)
+    rack = tmp_path / "rack.toml"
+    rack.write_text(
+        f'[master]\nllama_cpp_path = "{server}"\napi_port = 0\n[instance.control]\nlog_dir = "{tmp_path}"\n'
+        f'[instance.one.server]\nmodel = "{parts.model}"\nport = {free_port()}\n'
+    )
+    cli("up", "--no-check", "--no-wait", rack)
+    asking = cli.start("chat", "one", "-p", "Hello", "-n", "8", "--temperature", "0")
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):  # it would have failed by then, and proves little if not
+            asking.wait(timeout=1.0)
+        gate.touch()
+        answer, complaint = asking.communicate(timeout=30)
+    finally:
+        asking.kill()
+    assert (asking.returncode, complaint) == (0, "")
+    assert answer.strip()
+
+
 def test_name_without_a_daemon_is_told(cli: Cli) -> None:
     refused = cli("chat", "one", "-p", "Hello")
     assert refused.returncode == 69
