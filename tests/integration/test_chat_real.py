@@ -344,6 +344,26 @@ def test_bench_measures_each_level(cli: Cli, url: str) -> None:
         assert level["percentiles"]["first_s"]["p50"] <= level["percentiles"]["first_s"]["p99"]
 
 
+def test_bench_that_breaks_off_tells_what_it_has_measured(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        while request := talk.request():
+            if b"/tokenize" in request:
+                talk.json(200, {"tokens": [1] * 280})
+            elif talk.requests_so_far() > 5:  # one to count, one to warm up, three of the first level
+                talk.json(500, {"error": {"code": 500, "message": "out of memory"}})
+            else:
+                end = event(delta(finish_reason="stop")) + DONE
+                talk.send(EVENT_STREAM + chunked(event(delta("a")) + end) + chunked(b""))
+
+    with HostileServer(script) as server:
+        broken = cli("bench", "--url", server.url, "-c", "2", "-r", "3")
+    assert broken.returncode == 1
+    assert "llama-server answered 500: out of memory" in broken.stderr
+    head, *rows = broken.stdout.splitlines()
+    assert head.startswith("PARALLEL")
+    assert [row.split()[:2] for row in rows] == [["1", "3"]]
+
+
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
 def test_conversation_in_a_terminal(terminal: Terminal, talker: str, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     # Of a server that never ends a text at its first token: an empty answer is none, and is not saved.
