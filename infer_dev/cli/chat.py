@@ -65,11 +65,18 @@ def _stdin() -> str:
 
 
 def _print_json(client: BlockingLlamaCppClient, request: ChatRequest) -> int:
-    """Streamed all the same: a long answer needs no longer time limit than a short one."""
+    """Streamed all the same: a long answer needs no longer time limit than a short one.
+
+    One that breaks off is printed as far as it has come; its `finish_reason` is empty.
+    """
+    has_come = False
     with client.chat_stream(request) as stream:
-        for _ in stream:
-            pass
-        print(json.dumps(response_as_json(stream.response), indent=2))
+        try:
+            for _ in stream:
+                has_come = True
+        finally:
+            if has_come:
+                print(json.dumps(response_as_json(stream.response), indent=2))
     return EXIT_OK
 
 

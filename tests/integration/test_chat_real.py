@@ -314,6 +314,20 @@ def test_chat_tells_mistakes_by_its_exit_status(cli: Cli, url: str, free_port: C
     assert cli("chat", "--url", url, "-p", "long " * 300).returncode == 1
 
 
+def test_answer_that_breaks_off_is_printed_as_far_as_it_has_come(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + chunked(event(delta("half"))))
+
+    with HostileServer(script) as server:
+        text = cli("chat", "--url", server.url, "-p", "Hello")
+        plain = cli("chat", "--url", server.url, "-p", "Hello", "--json")
+    assert (text.returncode, plain.returncode) == (1, 1)
+    assert text.stdout == "half\n"
+    answer = json.loads(plain.stdout)
+    assert (answer["content"], answer["finish_reason"]) == ("half", "")
+
+
 def test_interrupted_chat_makes_the_server_stop(cli: Cli, talker: str) -> None:
     asking = cli.start("chat", "--url", talker, "-p", "Hello", "-n", str(FOREVER))
     try:
