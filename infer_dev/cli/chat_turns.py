@@ -132,6 +132,7 @@ class Turns:
             self._called, address = chosen_address(name, None, self._timeout_s)
             self._client.close()
             self._client = blocking_client(address, self._timeout_s)
+            self._is_url = False
             self._say(f"now {self._called}, with the conversation so far")
         elif self._is_url:
             self._say("\n".join(printable_line(one.id) for one in self._client.models()))

@@ -28,7 +28,7 @@ from infer_dev.chat import (
     ToolCall,
 )
 from infer_dev.errors import InstanceError, NotFoundError
-from tests.conftest import Cli, Parts, eventually
+from tests.conftest import ROOT, Cli, Parts, eventually
 from tests.integration.test_terminal import Terminal, terminal  # noqa: F401 - a fixture
 from tests.parts.hostile_server import DONE, EVENT_STREAM, HostileServer, Talk, chunked, delta, event
 from tests.parts.http_client import ask
@@ -236,6 +236,23 @@ def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -
     )
     assert cli("up", path).returncode == 0
     return path
+
+
+@pytest.mark.usefixtures("rack")
+def test_conversation_goes_from_an_address_to_an_instance(cli: Cli) -> None:
+    (one,) = json.loads(cli("status", "one", "--json").stdout)["instances"]
+    chat = f"{sys.executable} -m infer_dev chat --url http://127.0.0.1:{one['port']}"
+    shown = subprocess.run(
+        ["script", "-qec", chat, "/dev/null"],
+        input="/model sock\n/model\n/quit\n",
+        env=cli.env | {"TERM": "dumb"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "now sock, with the conversation so far" in shown
+    assert "* sock  ready" in shown
 
 
 @pytest.mark.usefixtures("rack")
