@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from infer_dev.chat.errors import AnswerError, server_error
 from infer_dev.chat.read import (
     error_in,
+    first_choice,
     images_of,
     items_of,
     object_of,
@@ -97,10 +98,9 @@ class Assembly:
             self._usage = usage_of(body) or self._usage
         if "timings" in body:
             self._timings = timings_of(body) or self._timings
-        choices = body.get("choices")
-        if not choices:
+        choice = first_choice(body)
+        if choice is None:
             return []
-        choice = object_of(items_of(choices, "choices")[0], "choices[0]")
         if reason := choice.get("finish_reason"):
             self._finish_reason = text_of(reason, "finish_reason")
         delta = choice.get("delta")

@@ -117,6 +117,14 @@ def test_answer_in_one_piece_and_in_a_stream_are_the_same(url: str) -> None:
         assert one.timings.predicted_per_s > 0
 
 
+def test_first_of_several_answers_is_taken(url: str) -> None:
+    request = ChatRequest(messages=[Message("user", "Hello")], max_tokens=40, temperature=0, extra=ENDLESS | {"n": 2})
+    with BlockingLlamaCppClient(url) as client:
+        *_, end = client.chat_stream(request)
+        assert isinstance(end, Finished)
+        assert end.response.content == client.chat(request).content == client.chat(asked()).content
+
+
 def test_facts_of_the_server_are_read(url: str, parts: Parts) -> None:
     with BlockingLlamaCppClient(url) as client:
         assert client.health_check().is_ready
