@@ -14,8 +14,9 @@ from infer_dev.host.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from markdown_it.token import Token
     from rich.console import RenderableType
 
     from infer_dev.chat import ChatResponse
@@ -70,6 +71,7 @@ class Shown:
                     self._print_reasoning()
                 self._text += printable(text)
             case ReasoningDelta(text):
+                self._print_text()  # what it thinks between two pieces of the answer stands between them
                 self._reasoning += printable(text)
             case ToolCallDelta(name=name, arguments=arguments):
                 self._text += f"\n\n`{printable(name)}` " if name else ""
@@ -84,7 +86,7 @@ class Shown:
         begun = self._clock()
         complete, self._text = split_complete(self._text)
         if complete:
-            self._console.print(Markdown(complete))
+            self._console.print(markdown(complete))
         live.update(self._tail(), refresh=True)
         now = self._clock()
         self._due_at = now + max(REDRAW_S, (now - begun) * REST)
@@ -94,8 +96,11 @@ class Shown:
         live.update(Text(), refresh=True)
         if self._reasoning:
             self._print_reasoning()
+        self._print_text()
+
+    def _print_text(self) -> None:
         if self._text.strip():
-            self._console.print(Markdown(self._text))
+            self._console.print(markdown(self._text))
         self._text = ""
 
     def _print_reasoning(self) -> None:
@@ -105,9 +110,22 @@ class Shown:
     def _tail(self) -> RenderableType:
         """The last lines, as many as the terminal has room for."""
         room = max(1, self._console.height - SPARE_LINES)
-        shown = Text(self._reasoning, style="dim italic") if self._reasoning else Markdown(self._text)
+        shown = Text(self._reasoning, style="dim italic") if self._reasoning else markdown(self._text)
         lines = self._console.render_lines(shown, pad=False)[-room:]
         return Group(*(Text.assemble(*((part.text, part.style or "") for part in line)) for line in lines))
+
+
+def markdown(text: str) -> Markdown:
+    """Markdown whose entities (`&#8238;`) bring in no character that `printable` takes out."""
+    made = Markdown(text)
+    _clean(made.parsed)
+    return made
+
+
+def _clean(tokens: Sequence[Token]) -> None:
+    for token in tokens:
+        token.content = printable(token.content)
+        _clean(token.children or ())
 
 
 def split_complete(text: str) -> tuple[str, str]:

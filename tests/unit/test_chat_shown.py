@@ -50,7 +50,7 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     shown = Shown(console)
     shown.add(ReasoningDelta("Thinking\x1b]0;title\x07"))
-    shown.add(ContentDelta("**bold** \x1b[2J\x9b1m"))
+    shown.add(ContentDelta("**bold** \x1b[2J\x9b1m &#8238;sdrawkcab `&#8238;` [&#x202e;](x) &#27;[2J"))
     with Live(console=console, auto_refresh=False, transient=True) as live:
         shown.draw(live)
         shown.finish(live)
@@ -59,6 +59,19 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     assert "Thinking\\x1b]0;title\\x07" in text
     assert "bold \\x1b[2J\\x9b1m" in text
     assert "\x07" not in text
+    assert "\u202e" not in text
+    assert "\\u202esdrawkcab" in text
+
+
+def test_thoughts_between_pieces_of_an_answer_stay_between_them() -> None:
+    console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    shown = Shown(console)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for one in (ReasoningDelta("first"), ContentDelta("second"), ReasoningDelta("third"), ContentDelta("fourth")):
+            shown.add(one)
+        shown.finish(live)
+    console.file.close()
+    assert console.export_text().split() == ["first", "second", "third", "fourth"]
 
 
 def test_block_that_takes_long_to_draw_leaves_time_to_read() -> None:
