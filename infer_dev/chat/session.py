@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from infer_dev.chat.errors import (
     AnswerError,
     BrokenStreamError,
+    ChatError,
     LoadingError,
     NotRunningError,
     RequestError,
@@ -189,6 +191,11 @@ class Session:
                 raise AnswerError(
                     f"cannot trust what answers at {self._endpoint.text}: {err}",
                     hint="$SSL_CERT_FILE names the certificates to trust; or is it http?",
+                ) from err
+            if err.errno in (errno.EMFILE, errno.ENFILE):
+                raise ChatError(
+                    f"cannot connect to {self._endpoint.text}: {err.strerror}",
+                    hint="this process may open no more: fewer requests at once, or a higher `ulimit -n`",
                 ) from err
             # Where a name has several addresses asyncio puts their errors into one without a number.
             is_plain = isinstance(err, (ConnectionRefusedError, FileNotFoundError)) or err.errno is None

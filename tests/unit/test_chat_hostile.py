@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -532,6 +533,21 @@ def test_nobody_there_is_told_with_the_endpoint(kind: Kind, free_port: Callable[
         assert type(error) is NotRunningError
         assert error.message == f"llama-server not running at {url}"
         assert "infer-dev up" in error.hint
+
+
+def test_limit_of_open_files_is_told_as_what_it_is(serve: Serve) -> None:
+    server = serve(loading_until(0))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(socket.socket())
+        error = error_of(Blocking(server.url).chat)
+    assert "Too many open files" in error.message
+    assert "not running" not in error.message
+    assert "ulimit" in error.hint
 
 
 def test_name_that_is_none_is_told(kind: Kind) -> None:
