@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from infer_dev.chat import ContentDelta, ReasoningDelta, ToolCallDelta
-from infer_dev.host.printable import printable
+from infer_dev.host.printable import printable, printable_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Shown:
         self._clock = clock
         self._reasoning = ""
         self._text = ""  # of which nothing is printed for good
+        self._call: int | None = None  # the tool call that is on its way
         self._due_at = 0.0
 
     def add(self, event: object) -> None:
@@ -69,12 +70,17 @@ class Shown:
             case ContentDelta(text):
                 if self._reasoning:
                     self._print_reasoning()
+                self._end_call()
                 self._text += printable(text)
             case ReasoningDelta(text):
+                self._end_call()
                 self._print_text()  # what it thinks between two pieces of the answer stands between them
                 self._reasoning += printable(text)
-            case ToolCallDelta(name=name, arguments=arguments):
-                self._text += f"\n\n`{printable(name)}` " if name else ""
+            case ToolCallDelta(index=index, name=name, arguments=arguments):
+                if index != self._call:
+                    self._end_call()
+                    self._call = index
+                    self._text += f"\n\n`{printable_line(name)}`\n\n```json\n"  # as it is: JSON is no Markdown
                 self._text += printable(arguments)
 
     def is_due(self) -> bool:
@@ -97,6 +103,11 @@ class Shown:
         if self._reasoning:
             self._print_reasoning()
         self._print_text()
+
+    def _end_call(self) -> None:
+        if self._call is not None:
+            self._text += "\n```\n\n"
+        self._call = None
 
     def _print_text(self) -> None:
         if self._text.strip():

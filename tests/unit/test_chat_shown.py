@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.live import Live
 
-from infer_dev.chat import ContentDelta, ReasoningDelta
+from infer_dev.chat import ContentDelta, ReasoningDelta, ToolCallDelta
 from infer_dev.chat.load import levels_to, percentile
 from infer_dev.cli.bench import bars
 from infer_dev.cli.chat_live import Shown, split_complete
@@ -61,6 +61,21 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     assert "\x07" not in text
     assert "\u202e" not in text
     assert "\\u202esdrawkcab" in text
+
+
+def test_arguments_of_a_tool_call_are_shown_as_they_are() -> None:
+    console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    shown = Shown(console)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for one in (
+            *(ContentDelta("*So*"), ToolCallDelta(0, "x", "add", '{"a": '), ToolCallDelta(0, "", "", '"*b*"}')),
+            *(ToolCallDelta(1, "y", "sub", '{"c": "_d_"}'), ContentDelta("*then*")),
+        ):
+            shown.add(one)
+        shown.finish(live)
+    console.file.close()
+    lines = [line.strip() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[-6:] == ["So", "add", '{"a": "*b*"}', "sub", '{"c": "_d_"}', "then"]
 
 
 def test_thoughts_between_pieces_of_an_answer_stay_between_them() -> None:
