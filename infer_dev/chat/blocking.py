@@ -7,12 +7,11 @@ its end.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from infer_dev.chat.network import READ_BYTES, connected_unix
+from infer_dev.chat.network import READ_BYTES, connected_unix, is_silent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,9 +49,7 @@ class BlockingConnection:
         """
         if self._socket.fileno() < 0 or self._pid != os.getpid():
             return False
-        poll = select.poll()  # select(2) knows no descriptor above 1023
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return is_silent(self._socket.fileno())
 
     async def send(self, data: bytes, deadline: float) -> None:
         """As `Connection` says."""

@@ -6,6 +6,7 @@ system, so that running them to their end needs no loop.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +49,13 @@ class Network(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
+
+
+def is_silent(descriptor: int) -> bool:
+    """Whether nothing is to be read from a socket, its end neither."""
+    poll = select.poll()  # select(2) knows no descriptor above 1023
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)
 
 
 async def connected_unix(path: str, deadline: float, sleep: Callable[[float], Awaitable[None]]) -> socket.socket:

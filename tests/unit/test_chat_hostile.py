@@ -676,6 +676,18 @@ def test_answer_behind_an_answer_is_not_that_to_the_next_request(kind: Kind, ser
     assert kind(serve(script).url).chats(2) == ["0", "1"]
 
 
+async def test_connection_that_ended_while_the_loop_was_busy_is_not_used_again(serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.json(200, {"choices": [{"message": {"content": "a"}}]})
+
+    server = serve(script)
+    async with LlamaCppClient(server.url) as client:
+        await client.chat(ASK)
+        eventually(lambda: server.ended == 1)  # without giving the loop its turn
+        assert (await client.chat(ASK)).content == "a"
+
+
 def test_request_has_what_was_given(serve: Serve) -> None:
     server = serve(loading_until(0))
     with BlockingLlamaCppClient(f"{server.url}/v1/", auth_token="secret") as client:
