@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from infer_dev.chat import ChatRequest, ContentDelta, Message
@@ -52,12 +53,17 @@ def chat(
             head = (Message("system", system),) if system else ()
             first = ChatRequest(messages=head, max_tokens=max_tokens, temperature=temperature)
             return Turns(client, called, first, is_url=url is not None, timeout_s=timeout_s).run()
-    text = _stdin() if prompt is None or prompt == "-" else prompt
+    text = _stdin() if prompt is None or prompt == "-" else _argument(prompt)
     if not text.strip():
         raise UsageError("cannot ask nothing: the prompt is empty", hint="give -p PROMPT, or write it to stdin")
     request = ChatRequest.ask(text, system=system, max_tokens=max_tokens, temperature=temperature)
     with blocking_client(chosen_address(name, url, timeout_s)[1], timeout_s) as client:
         return _print_json(client, request) if as_json else _print_text(client, request)
+
+
+def _argument(text: str) -> str:
+    """An argument whose bytes that are no text are shown as such, as those of stdin are."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _stdin() -> str:

@@ -60,8 +60,11 @@ class Turns:
 
     def run(self) -> int:
         """Until the user leaves."""
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what the locale cannot show, and half a surrogate pair, is "?"
-            sys.stdout.reconfigure(errors="replace")
+        for stream in (sys.stdin, sys.stdout):
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # what is no text of the locale's, or half a surrogate pair, is "?"
+                stream.reconfigure(errors="replace")
         signal.signal(signal.SIGTERM, _leave)
         self._say(f"{self._called}; /help tells what can be typed, Ctrl-D leaves")
         try:

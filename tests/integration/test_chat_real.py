@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -328,6 +329,27 @@ def test_chat_asks_once_without_any_daemon(cli: Cli, url: str) -> None:
     assert answer["content"].strip() == shown.stdout.strip()
     assert answer["usage"]["completion_tokens"] <= 12
     assert answer["timings"]["predicted_per_s"] > 0
+
+
+def test_bytes_that_are_no_text_are_asked_as_such(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + b"".join(map(chunked, (event(delta("a", finish_reason="stop")), DONE, b""))))
+
+    with HostileServer(script) as server:
+        chat = [sys.executable, "-m", "infer_dev", "chat", "--url", server.url]
+        env = cli.env | {"TERM": "dumb", "PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is no C locale
+        subprocess.run([*chat, "-p", b"in an argument \xff"], env=env, cwd=ROOT, capture_output=True, check=True)
+        subprocess.run(
+            ["script", "-qec", shlex.join(chat), "/dev/null"],
+            input=b"typed \xff\n/quit\n",
+            env=env,
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+    asked = [json.loads(one.partition(b"\r\n\r\n")[2])["messages"][0]["content"] for one in server.requests]
+    assert asked == ["in an argument \ufffd", "typed \ufffd"]
 
 
 def test_chat_tells_mistakes_by_its_exit_status(cli: Cli, url: str, free_port: Callable[[], int]) -> None:
