@@ -126,11 +126,23 @@ class Session:
             channel.close()
 
     async def read_some(self, channel: Channel, deadline: float) -> str:
-        """The body of an answer that is not what it should be, for a message; "" where it does not come."""
+        """The body of an answer that is not what it should be, for a message: what comes of it, and is not too much.
+
+        llama-server repeats in its message the whole text that it could not read.
+        """
+        pieces: list[bytes] = []
+        size = 0
         try:
-            return await self._read(channel, deadline, MAX_ERROR_BYTES)
+            while size < MAX_ERROR_BYTES and (piece := await channel.more(deadline)):
+                pieces.append(piece)
+                size += len(piece)
         except (OSError, AnswerError):
-            return ""
+            channel.close()
+        except BaseException:
+            channel.close()
+            raise
+        self.release(channel)  # which closes one whose answer has not ended
+        return b"".join(pieces)[:MAX_ERROR_BYTES].decode("utf-8", "replace")
 
     async def _read(self, channel: Channel, deadline: float, limit_bytes: int) -> str:
         """The whole body."""

@@ -356,6 +356,17 @@ def test_refusal_is_told_in_the_servers_words(
         assert str(status) in error.message
 
 
+def test_beginning_of_a_long_refusal_is_told(kind: Kind, serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.json(400, {"error": {"code": 400, "message": "cannot read " + "x" * 200_000}})
+
+    error = error_of(kind(serve(script).url).chat)
+    assert type(error) is ServerError
+    assert "cannot read xxx" in error.server_message
+    assert len(error.server_message) < 1000
+
+
 def test_html_error_page_is_told_by_its_title(kind: Kind, serve: Serve) -> None:
     page = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
     server = serve(lambda talk: void(talk.request(), talk.send(answer(502, "text/html", page))))
