@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from infer_dev.chat.errors import AnswerError, server_error
 from infer_dev.chat.read import (
     error_in,
+    first_choice,
     images_of,
     items_of,
     object_of,
@@ -89,17 +90,17 @@ class Assembly:
         if "error" in body and (error := error_in(body)):
             raise server_error(error[0] or INTERNAL_ERROR, error[1])
         if event.name == "error":
-            raise server_error(INTERNAL_ERROR, str(body.get("message") or event.data))
+            code, message = error_in({"error": body}) or (0, "")
+            raise server_error(code or INTERNAL_ERROR, message if body.get("message") else event.data)
         if not self._model:
             self._model = text_of(body.get("model"), "model")
         if "usage" in body:
             self._usage = usage_of(body) or self._usage
         if "timings" in body:
             self._timings = timings_of(body) or self._timings
-        choices = body.get("choices")
-        if not choices:
+        choice = first_choice(body)
+        if choice is None:
             return []
-        choice = object_of(items_of(choices, "choices")[0], "choices[0]")
         if reason := choice.get("finish_reason"):
             self._finish_reason = text_of(reason, "finish_reason")
         delta = choice.get("delta")
@@ -123,8 +124,13 @@ class Assembly:
         return found
 
     def _call(self, piece: Mapping[str, Any]) -> ToolCallDelta:  # Any: JSON
-        """A piece of a tool call; all pieces of one have its index."""
-        index = piece.get("index", 0)
+        """A piece of a tool call; all pieces of one have its index.
+
+        Some servers tell none: there an id that is new begins another call.
+        """
+        index = piece.get("index")
+        if index is None:
+            index = self._index_of(text_of(piece.get("id"), "id"))
         if type(index) is not int or not 0 <= index < MAX_TOOL_CALLS:
             raise unexpected("tool_calls")
         function = object_of(piece.get("function"), "function")
@@ -137,6 +143,16 @@ class Assembly:
         self._calls.setdefault(index, _Call()).add(delta)
         self._counted(delta.id + delta.name + delta.arguments)
         return delta
+
+    def _index_of(self, call_id: str) -> int:
+        """Of a piece without an index: its id's, or the last call's if it has no id either."""
+        known = next((index for index, call in self._calls.items() if call.id == call_id), None)
+        last = max(self._calls, default=0)
+        if not call_id:
+            return last
+        if known is not None:
+            return known
+        return last + 1 if self._calls else 0
 
     def _counted(self, text: str) -> str:
         self._chars += len(text)
@@ -156,7 +172,8 @@ class _Call:
 
     def add(self, delta: ToolCallDelta) -> None:
         self.id = self.id or delta.id
-        self.name = self.name or delta.name
+        if delta.name != self.name:  # some servers tell it in pieces, others with each piece
+            self.name += delta.name
         self.arguments.write(delta.arguments)
 
     def whole(self) -> ToolCall:

@@ -6,12 +6,12 @@ its end.
 
 from __future__ import annotations
 
-import select
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from infer_dev.chat.network import READ_BYTES
+from infer_dev.chat.network import READ_BYTES, connected_unix, is_silent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from infer_dev.chat.endpoint import Endpoint
 
 T = TypeVar("T")
+
+MAX_WAIT_S = 1e6
+"""A socket's time limit may be no longer than 2^31 ms."""
 
 
 def run(work: Coroutine[object, None, T]) -> T:
@@ -37,14 +40,16 @@ class BlockingConnection:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self._pid = os.getpid()
 
     def is_usable(self) -> bool:
-        """As `Connection` says."""
-        if self._socket.fileno() < 0:
+        """As `Connection` says.
+
+        Who was forked leaves the connections alone: it would read its parent's answers, and the parent its.
+        """
+        if self._socket.fileno() < 0 or self._pid != os.getpid():
             return False
-        poll = select.poll()  # select(2) knows no descriptor above 1023
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return is_silent(self._socket.fileno())
 
     async def send(self, data: bytes, deadline: float) -> None:
         """As `Connection` says."""
@@ -67,15 +72,8 @@ class BlockingNetwork:
     async def connect(self, endpoint: Endpoint, deadline: float) -> BlockingConnection:
         """As `Network` says."""
         if endpoint.socket:
-            made = socket.socket(socket.AF_UNIX)
-            try:
-                made.settimeout(_left(deadline))
-                made.connect(endpoint.socket)
-            except BaseException:
-                made.close()
-                raise
-            return BlockingConnection(made)
-        made = socket.create_connection((endpoint.host, endpoint.port), timeout=_left(deadline))
+            return BlockingConnection(await connected_unix(endpoint.socket, deadline, self.sleep))
+        made = _connected_tcp(endpoint.host, endpoint.port, deadline)
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if endpoint.is_tls:
@@ -93,8 +91,28 @@ class BlockingNetwork:
         time.sleep(seconds)  # noqa: ASYNC251 - there is no loop here
 
 
+def _connected_tcp(host: str, port: int, deadline: float) -> socket.socket:
+    """A socket connected to one of the host's addresses: all of them have until the deadline, not each."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure = OSError("the name has no address")
+    for position, (family, kind, protocol, _, address) in enumerate(addresses):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(_left(deadline) / (len(addresses) - position))
+            made.connect(address)
+        except OSError as err:
+            made.close()
+            failure = err
+        except BaseException:
+            made.close()
+            raise
+        else:
+            return made
+    raise failure
+
+
 def _left(deadline: float) -> float:
-    """Seconds until then.
+    """Seconds until then, `MAX_WAIT_S` at most.
 
     Raises:
         TimeoutError: it is over.
@@ -102,4 +120,4 @@ def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return left
+    return min(left, MAX_WAIT_S)

@@ -98,7 +98,7 @@ class BlockingLlamaCppClient:
         max_tokens: int = MAX_TOKENS,
         *,
         temperature: float | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> Completion:

@@ -9,7 +9,7 @@ from infer_dev.chat.errors import LoadingError, RequestError
 from infer_dev.chat.exchange import Call
 from infer_dev.chat.read import chat_response, completion, embeddings, served_models, token_count
 from infer_dev.chat.reply import Health
-from infer_dev.chat.request import ChatRequest, chat_body
+from infer_dev.chat.request import ChatRequest, chat_body, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ async def generate(
     *,
     max_tokens: int,
     temperature: float | None,
-    stop: Sequence[str],
+    stop: str | Sequence[str],
     seed: int | None,
     extra: Mapping[str, object],
 ) -> Completion:
@@ -45,7 +45,7 @@ async def generate(
     if temperature is not None:
         body["temperature"] = temperature
     if stop:
-        body["stop"] = list(stop)
+        body["stop"] = texts_of(stop)
     if seed is not None:
         body["seed"] = seed
     return completion(await session.json(_post("/completion", body | dict(extra))))
@@ -67,7 +67,7 @@ async def models(session: Session) -> tuple[ServedModel, ...]:
 
 async def embed(session: Session, texts: str | Sequence[str]) -> Embeddings:
     """The vectors of texts."""
-    several = [texts] if isinstance(texts, str) else list(texts)
+    several = texts_of(texts)
     if not several:
         raise RequestError("cannot embed: there is no text", hint="give one or more")
     body = {"input": several, "encoding_format": "float"}

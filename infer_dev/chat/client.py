@@ -123,7 +123,7 @@ class LlamaCppClient:
         max_tokens: int = MAX_TOKENS,
         *,
         temperature: float | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> Completion:
@@ -133,7 +133,7 @@ class LlamaCppClient:
             prompt: the text.
             max_tokens: the most that is added.
             temperature: of the sampling; None: the server's own.
-            stop: texts at which it ends.
+            stop: a text, or several, at which it ends.
             seed: of the sampling, to get the same once more.
             extra: other fields of llama-server's `/completion`.
         """

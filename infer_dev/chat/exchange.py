@@ -70,6 +70,8 @@ class Channel:
         """Make ready for another request, if the connection can take one."""
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
+        if self._h11.trailing_data[0]:  # said unasked: it would be taken for the answer to the next request
+            return False
         self._h11.start_next_cycle()
         if self._is_streamed:
             self._usable_from = time.monotonic() + PROBATION_S

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 AT_REST = ("disabled", "stopped", "failed")
 READY = ("ready", "degraded")
+STARTING = "starting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Instance:
     def is_ready(self) -> bool:
         """Whether it answers."""
         return self.state in READY
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether its process runs, which may not listen yet."""
+        return self.state == STARTING
 
 
 def address_of(name: str) -> str:

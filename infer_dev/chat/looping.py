@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from infer_dev.chat.network import READ_BYTES
+from infer_dev.chat.network import READ_BYTES, connected_unix, is_silent
 
 if TYPE_CHECKING:
     from infer_dev.chat.endpoint import Endpoint
@@ -68,10 +68,15 @@ class LoopConnection(asyncio.Protocol):
     # What the client calls.
 
     def is_usable(self) -> bool:
-        """As `Connection` says; in another loop than the one it was made in it is of no use either."""
+        """As `Connection` says; in another loop than the one it was made in it is of no use either.
+
+        The system is asked, for the loop tells what has come only once it gets its turn: a program that worked for
+        long since the last answer would run into a connection whose end has come meanwhile.
+        """
         transport = self._transport
-        is_open = transport is not None and not transport.is_closing() and not self._is_over
-        return is_open and not self._held and self._loop is asyncio.get_running_loop()
+        if transport is None or transport.is_closing() or self._is_over or self._held:
+            return False
+        return self._loop is asyncio.get_running_loop() and is_silent(transport.get_extra_info("socket").fileno())
 
     async def send(self, data: bytes, deadline: float) -> None:
         """As `Connection` says. It does not wait: a server may answer before it has read all."""
@@ -82,6 +87,8 @@ class LoopConnection(asyncio.Protocol):
 
     async def receive(self, deadline: float) -> bytes:
         """As `Connection` says."""
+        if time.monotonic() >= deadline:  # of one that never falls silent the timer alone would not tell
+            raise TimeoutError
         if not self._held:
             if not self._is_over:
                 await self._wait(deadline)
@@ -146,7 +153,8 @@ class LoopNetwork:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
             if endpoint.socket:
-                _, made = await loop.create_unix_connection(LoopConnection, endpoint.socket)
+                connected = await connected_unix(endpoint.socket, deadline, self.sleep)
+                _, made = await loop.create_unix_connection(LoopConnection, sock=connected)
             elif endpoint.is_tls:
                 _, made = await loop.create_connection(LoopConnection, endpoint.host, endpoint.port, ssl=True)
             else:

@@ -96,10 +96,9 @@ def error_in(body: Mapping[str, object]) -> tuple[int, str] | None:
 
 def chat_response(body: Mapping[str, Any]) -> ChatResponse:  # Any: JSON
     """The reply of `/v1/chat/completions` without streaming."""
-    choices = items_of(body.get("choices"), "choices")
-    if not choices:
+    choice = first_choice(body)
+    if choice is None:
         raise unexpected("choices")
-    choice = object_of(choices[0], "choices[0]")
     message = object_of(choice.get("message"), "message")
     calls = [object_of(one, "tool_calls") for one in items_of(message.get("tool_calls"), "tool_calls")]
     return ChatResponse(
@@ -112,6 +111,18 @@ def chat_response(body: Mapping[str, Any]) -> ChatResponse:  # Any: JSON
         usage=usage_of(body),
         timings=timings_of(body),
     )
+
+
+def first_choice(body: Mapping[str, Any]) -> dict[str, Any] | None:  # Any: JSON
+    """The first of the answers that were asked for; None where there is nothing of it. Others (`n`) are not ours.
+
+    In a stream each event has a piece of one of them, in any order.
+    """
+    for item in items_of(body.get("choices"), "choices"):
+        choice = object_of(item, "choices")
+        if not choice.get("index"):
+            return choice
+    return None
 
 
 def completion(body: Mapping[str, Any]) -> Completion:  # Any: JSON

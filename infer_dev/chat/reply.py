@@ -41,8 +41,9 @@ class Timings:
 
     @property
     def predicted_per_s(self) -> float:
-        """Tokens a second; 0 where nothing was generated."""
-        return self.predicted_tokens / self.predicted_ms * 1000 if self.predicted_ms > 0 else 0.0
+        """Tokens a second; 0 where fewer than two were generated: the server's clock starts with the first."""
+        is_told = self.predicted_tokens > 1 and self.predicted_ms > 0
+        return self.predicted_tokens / self.predicted_ms * 1000 if is_told else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of a tool call; `id` and `name` come with its first piece, and are "" in the others."""
+    """More of a tool call; of llama-server's, `id` and `name` come with its first piece, and are "" in the others."""
 
     index: int
     id: str

@@ -88,7 +88,7 @@ class ChatRequest:
         model: needed where several are served at one address.
         max_tokens: the most the answer may have.
         temperature, top_p, min_p, top_k, seed: of the sampling.
-        stop: texts at which the answer ends.
+        stop: a text, or several, at which the answer ends.
         tools, tool_choice: functions; "auto", "none" or "required".
         json_schema: the answer must be JSON that fits it.
         extra: any other fields of the request's body, by llama-server's names; they win over the above.
@@ -102,7 +102,7 @@ class ChatRequest:
     min_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] = ()
     tools: Sequence[Tool] = ()
     tool_choice: str = ""
     json_schema: Mapping[str, object] | None = None
@@ -127,7 +127,7 @@ def chat_body(request: ChatRequest, *, stream: bool) -> dict[str, object]:
         if value := getattr(request, name):
             body[name] = value
     if request.stop:
-        body["stop"] = list(request.stop)
+        body["stop"] = texts_of(request.stop)
     if request.tools:
         body["tools"] = [_tool(one) for one in request.tools]
     if request.json_schema is not None:
@@ -137,6 +137,11 @@ def chat_body(request: ChatRequest, *, stream: bool) -> dict[str, object]:
         }
     body |= request.extra
     return body | ({"stream": True, "stream_options": {"include_usage": True}} if stream else {"stream": False})
+
+
+def texts_of(texts: str | Sequence[str]) -> list[str]:
+    """One text, or several, as several: a str is also a sequence, of its letters."""
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _message(message: Message) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from infer_dev.chat.errors import (
     AnswerError,
     BrokenStreamError,
+    ChatError,
     LoadingError,
     NotRunningError,
     RequestError,
@@ -57,6 +59,10 @@ class Session:
     ) -> None:
         if auth_token is not None and not (auth_token.isascii() and auth_token.isprintable()):
             raise RequestError("cannot use the API token: it has characters that no header may have")
+        if auth_token is not None and auth_token != auth_token.strip():
+            raise RequestError("cannot use the API token: it begins or ends with a space", hint="take that off")
+        if not timeout_s > 0:  # nor is it NaN
+            raise RequestError(f"cannot wait {timeout_s:g} s for an answer", hint="give a time above 0")
         self._endpoint = endpoint
         self._token = auth_token
         self.timeout_s = timeout_s
@@ -120,11 +126,23 @@ class Session:
             channel.close()
 
     async def read_some(self, channel: Channel, deadline: float) -> str:
-        """The body of an answer that is not what it should be, for a message; "" where it does not come."""
+        """The body of an answer that is not what it should be, for a message: what comes of it, and is not too much.
+
+        llama-server repeats in its message the whole text that it could not read.
+        """
+        pieces: list[bytes] = []
+        size = 0
         try:
-            return await self._read(channel, deadline, MAX_ERROR_BYTES)
+            while size < MAX_ERROR_BYTES and (piece := await channel.more(deadline)):
+                pieces.append(piece)
+                size += len(piece)
         except (OSError, AnswerError):
-            return ""
+            channel.close()
+        except BaseException:
+            channel.close()
+            raise
+        self.release(channel)  # which closes one whose answer has not ended
+        return b"".join(pieces)[:MAX_ERROR_BYTES].decode("utf-8", "replace")
 
     async def _read(self, channel: Channel, deadline: float, limit_bytes: int) -> str:
         """The whole body."""
@@ -185,6 +203,11 @@ class Session:
                 raise AnswerError(
                     f"cannot trust what answers at {self._endpoint.text}: {err}",
                     hint="$SSL_CERT_FILE names the certificates to trust; or is it http?",
+                ) from err
+            if err.errno in (errno.EMFILE, errno.ENFILE):
+                raise ChatError(
+                    f"cannot connect to {self._endpoint.text}: {err.strerror}",
+                    hint="this process may open no more: fewer requests at once, or a higher `ulimit -n`",
                 ) from err
             # Where a name has several addresses asyncio puts their errors into one without a number.
             is_plain = isinstance(err, (ConnectionRefusedError, FileNotFoundError)) or err.errno is None

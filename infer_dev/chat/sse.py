@@ -2,6 +2,9 @@
 
 The rules are those of the HTML standard (9.2.6, "interpreting an event stream"): lines end with CR, LF or CRLF; a
 line that begins with a colon is a comment; an empty line ends an event; one that the stream's end cuts off is none.
+
+One thing is llama-server's own: builds until 2025 tell an error in mid-stream in a line `error: {…}`, which the
+standard would pass over. It is read as the data of an event of that name.
 """
 
 from __future__ import annotations
@@ -87,6 +90,8 @@ class SseParser:
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
+        if field == b"error":
+            self._name, field = field, b"data"
         if field == b"data":
             self._data.append(value)
             self._held += len(value) + 1

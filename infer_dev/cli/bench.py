@@ -51,10 +51,11 @@ def bench(
         timeout_s: how long to wait for the next token.
         as_json: print every sample.
     """
-    called, address = chosen_address(name, url)
+    called, address = chosen_address(name, url, timeout_s)
 
-    async def measure() -> list[Level]:
-        found = []
+    levels: list[Level] = []
+
+    async def measure() -> None:
         async with LlamaCppClient(address, key_of(), timeout_s, load_wait_s=timeout_s) as client:
             words = await words_for(client, prompt_tokens)
             # The first is never like the rest.
@@ -62,19 +63,25 @@ def bench(
             for level in levels_to(parallel or PARALLEL):
                 _progress(f"{called}: {level} at once")
                 count = requests or max(LEAST_REQUESTS, 2 * level)
-                found.append(
+                levels.append(
                     await measure_level(client, level, requests=count, prompt_words=words, max_tokens=max_tokens)
                 )
-        return found
 
-    levels = asyncio.run(measure())
+    try:
+        asyncio.run(measure())
+    finally:  # where it ends early: what was measured until then, which may have taken minutes
+        if levels:
+            _print(called, address, levels, as_json=as_json)
+    return EXIT_OK
+
+
+def _print(called: str, address: str, levels: Sequence[Level], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"server": called, "url": address, "levels": [to_json(one) for one in levels]}, indent=2))
-        return EXIT_OK
+        return
     print(columns([list(HEADERS), *(row(one) for one in levels)]))
     if is_terminal(sys.stdout):
         print(f"\n{plot(levels)}")
-    return EXIT_OK
 
 
 def row(level: Level) -> list[str]:

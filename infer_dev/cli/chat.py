@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from infer_dev.chat import ChatRequest, ContentDelta, Message
@@ -47,17 +48,22 @@ def chat(
             raise UsageError("cannot print JSON of a conversation", hint="ask once: -p PROMPT --json")
         from infer_dev.cli.chat_turns import Turns  # noqa: PLC0415 - rich and readline
 
-        called, address = chosen_address(name, url)
+        called, address = chosen_address(name, url, timeout_s)
         with blocking_client(address, timeout_s) as client:
             head = (Message("system", system),) if system else ()
             first = ChatRequest(messages=head, max_tokens=max_tokens, temperature=temperature)
             return Turns(client, called, first, is_url=url is not None, timeout_s=timeout_s).run()
-    text = _stdin() if prompt is None or prompt == "-" else prompt
+    text = _stdin() if prompt is None or prompt == "-" else _argument(prompt)
     if not text.strip():
         raise UsageError("cannot ask nothing: the prompt is empty", hint="give -p PROMPT, or write it to stdin")
     request = ChatRequest.ask(text, system=system, max_tokens=max_tokens, temperature=temperature)
-    with blocking_client(chosen_address(name, url)[1], timeout_s) as client:
+    with blocking_client(chosen_address(name, url, timeout_s)[1], timeout_s) as client:
         return _print_json(client, request) if as_json else _print_text(client, request)
+
+
+def _argument(text: str) -> str:
+    """An argument whose bytes that are no text are shown as such, as those of stdin are."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _stdin() -> str:
@@ -65,11 +71,18 @@ def _stdin() -> str:
 
 
 def _print_json(client: BlockingLlamaCppClient, request: ChatRequest) -> int:
-    """Streamed all the same: a long answer needs no longer time limit than a short one."""
+    """Streamed all the same: a long answer needs no longer time limit than a short one.
+
+    One that breaks off is printed as far as it has come; its `finish_reason` is empty.
+    """
+    has_come = False
     with client.chat_stream(request) as stream:
-        for _ in stream:
-            pass
-        print(json.dumps(response_as_json(stream.response), indent=2))
+        try:
+            for _ in stream:
+                has_come = True
+        finally:
+            if has_come:
+                print(json.dumps(response_as_json(stream.response), indent=2))
     return EXIT_OK
 
 

@@ -10,16 +10,21 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from infer_dev.chat import ContentDelta, ReasoningDelta, ToolCallDelta
-from infer_dev.host.printable import printable
+from infer_dev.host.printable import printable, printable_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from markdown_it.token import Token
     from rich.console import RenderableType
 
     from infer_dev.chat import ChatResponse
     from infer_dev.chat.blocking_client import BlockingChatStream
 
 REDRAW_S = 0.1
+REST = 3
+"""How many times as long as a drawing took nothing is drawn after it: a block of 300 KB takes over a second."""
 FENCES = ("```", "~~~")
 SPARE_LINES = 2
 
@@ -49,13 +54,15 @@ def show_answer(console: Console, stream: BlockingChatStream) -> tuple[ChatRespo
 
 
 class Shown:
-    """What of an answer is on the terminal."""
+    """What of an answer is on the terminal; `clock` is in seconds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._reasoning = ""
         self._text = ""  # of which nothing is printed for good
-        self._drawn_at = 0.0
+        self._call: int | None = None  # the tool call that is on its way
+        self._due_at = 0.0
 
     def add(self, event: object) -> None:
         """Take an event."""
@@ -63,32 +70,48 @@ class Shown:
             case ContentDelta(text):
                 if self._reasoning:
                     self._print_reasoning()
+                self._end_call()
                 self._text += printable(text)
             case ReasoningDelta(text):
+                self._end_call()
+                self._print_text()  # what it thinks between two pieces of the answer stands between them
                 self._reasoning += printable(text)
-            case ToolCallDelta(name=name, arguments=arguments):
-                self._text += f"\n\n`{printable(name)}` " if name else ""
+            case ToolCallDelta(index=index, name=name, arguments=arguments):
+                if index != self._call:
+                    self._end_call()
+                    self._call = index
+                    self._text += f"\n\n`{printable_line(name)}`\n\n```json\n"  # as it is: JSON is no Markdown
                 self._text += printable(arguments)
 
     def is_due(self) -> bool:
-        """Whether to draw again: not for each token of a fast model."""
-        return time.monotonic() - self._drawn_at >= REDRAW_S
+        """Whether to draw again: not for each token of a fast model, and of a long block not all the time."""
+        return self._clock() >= self._due_at
 
     def draw(self, live: Live) -> None:
         """Print what is complete, draw the rest."""
+        begun = self._clock()
         complete, self._text = split_complete(self._text)
         if complete:
-            self._console.print(Markdown(complete))
+            self._console.print(markdown(complete))
         live.update(self._tail(), refresh=True)
-        self._drawn_at = time.monotonic()
+        now = self._clock()
+        self._due_at = now + max(REDRAW_S, (now - begun) * REST)
 
     def finish(self, live: Live) -> None:
         """Print what there is for good."""
         live.update(Text(), refresh=True)
         if self._reasoning:
             self._print_reasoning()
+        self._print_text()
+
+    def _end_call(self) -> None:
+        if self._call is not None:
+            self._text += "\n```\n\n"
+        self._call = None
+
+    def _print_text(self) -> None:
         if self._text.strip():
-            self._console.print(Markdown(self._text))
+            self._console.print(markdown(self._text))
         self._text = ""
 
     def _print_reasoning(self) -> None:
@@ -98,9 +121,22 @@ class Shown:
     def _tail(self) -> RenderableType:
         """The last lines, as many as the terminal has room for."""
         room = max(1, self._console.height - SPARE_LINES)
-        shown = Text(self._reasoning, style="dim italic") if self._reasoning else Markdown(self._text)
+        shown = Text(self._reasoning, style="dim italic") if self._reasoning else markdown(self._text)
         lines = self._console.render_lines(shown, pad=False)[-room:]
         return Group(*(Text.assemble(*((part.text, part.style or "") for part in line)) for line in lines))
+
+
+def markdown(text: str) -> Markdown:
+    """Markdown whose entities (`&#8238;`) bring in no character that `printable` takes out."""
+    made = Markdown(text)
+    _clean(made.parsed)
+    return made
+
+
+def _clean(tokens: Sequence[Token]) -> None:
+    for token in tokens:
+        token.content = printable(token.content)
+        _clean(token.children or ())
 
 
 def split_complete(text: str) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from infer_dev.chat import BlockingLlamaCppClient
+from infer_dev.chat import BlockingLlamaCppClient, ChatError, NotRunningError
 from infer_dev.chat.instance import find, instances
 from infer_dev.errors import NotFoundError, UsageError
 
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
 
 # As llama-server itself and its other clients call it.
 KEY_VAR = "LLAMA_API_KEY"
+LISTENS_RETRY_S = 0.25
 
 
-def chosen_address(name: str | None, url: str | None) -> tuple[str, str]:
+def chosen_address(name: str | None, url: str | None, timeout_s: float) -> tuple[str, str]:
     """What to call the server, and where it is.
 
     Args:
         name: an instance or its alias; None: the only one that is ready.
         url: any server, instead.
+        timeout_s: how long to wait for an instance that is being started to listen at its address.
 
     Raises:
         UsageError: both are given; or neither, and there is a choice.
@@ -32,8 +35,7 @@ def chosen_address(name: str | None, url: str | None) -> tuple[str, str]:
     if url:
         return url, url
     if name:
-        found = find(name)
-        return found.name, found.url
+        return _listening(name, timeout_s)
     ready = [one for one in instances() if one.is_ready and one.url]
     if not ready:
         raise NotFoundError("cannot choose an instance: none is ready", hint="see `infer-dev status`")
@@ -41,6 +43,22 @@ def chosen_address(name: str | None, url: str | None) -> tuple[str, str]:
         names = ", ".join(one.name for one in ready)
         raise UsageError(f"cannot choose an instance: several are ready: {names}", hint="name one")
     return ready[0].name, ready[0].url
+
+
+def _listening(name: str, timeout_s: float) -> tuple[str, str]:
+    """An instance that has come so far that it can say itself that it is loading; the GPU driver may take seconds."""
+    patience = time.monotonic() + timeout_s
+    while (found := find(name)).is_starting and time.monotonic() < patience:
+        try:
+            with BlockingLlamaCppClient(found.url, timeout_s=timeout_s) as client:
+                client.health_check()
+        except NotRunningError:
+            time.sleep(LISTENS_RETRY_S)
+        except ChatError:  # for who asks it next
+            break
+        else:
+            break
+    return found.name, found.url
 
 
 def key_of(environ: Mapping[str, str] = os.environ) -> str | None:

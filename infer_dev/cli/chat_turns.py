@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import readline
+import signal
 import sys
 from dataclasses import replace
 
@@ -19,6 +21,8 @@ from infer_dev.host.printable import printable, printable_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from infer_dev.chat import BlockingLlamaCppClient, ChatRequest, ChatResponse
 
 PROMPT = "> "
@@ -56,6 +60,12 @@ class Turns:
 
     def run(self) -> int:
         """Until the user leaves."""
+        for stream in (sys.stdin, sys.stdout):
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # what is no text of the locale's, or half a surrogate pair, is "?"
+                stream.reconfigure(errors="replace")
+        signal.signal(signal.SIGTERM, _leave)
         self._say(f"{self._called}; /help tells what can be typed, Ctrl-D leaves")
         try:
             while (line := self._read()) is not None and line.strip() not in LEAVE:
@@ -122,9 +132,10 @@ class Turns:
 
     def _model(self, name: str) -> None:
         if name:
-            self._called, address = chosen_address(name, None)
+            self._called, address = chosen_address(name, None, self._timeout_s)
             self._client.close()
             self._client = blocking_client(address, self._timeout_s)
+            self._is_url = False
             self._say(f"now {self._called}, with the conversation so far")
         elif self._is_url:
             self._say("\n".join(printable_line(one.id) for one in self._client.models()))
@@ -153,6 +164,11 @@ class Turns:
 
     def _say(self, text: str) -> None:
         self._console.print(text, style="dim", markup=False)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """End in good order: an answer that grows has hidden the cursor."""
+    raise SystemExit(128 + number)
 
 
 def figures(response: ChatResponse) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shlex
 import shutil
 import signal
 import socket
@@ -27,7 +29,7 @@ from infer_dev.chat import (
     ToolCall,
 )
 from infer_dev.errors import InstanceError, NotFoundError
-from tests.conftest import Cli, Parts, eventually
+from tests.conftest import ROOT, Cli, Parts, eventually
 from tests.integration.test_terminal import Terminal, terminal  # noqa: F401 - a fixture
 from tests.parts.hostile_server import DONE, EVENT_STREAM, HostileServer, Talk, chunked, delta, event
 from tests.parts.http_client import ask
@@ -114,6 +116,14 @@ def test_answer_in_one_piece_and_in_a_stream_are_the_same(url: str) -> None:
         assert one.timings is not None
         assert one.timings.predicted_tokens == 40
         assert one.timings.predicted_per_s > 0
+
+
+def test_first_of_several_answers_is_taken(url: str) -> None:
+    request = ChatRequest(messages=[Message("user", "Hello")], max_tokens=40, temperature=0, extra=ENDLESS | {"n": 2})
+    with BlockingLlamaCppClient(url) as client:
+        *_, end = client.chat_stream(request)
+        assert isinstance(end, Finished)
+        assert end.response.content == client.chat(request).content == client.chat(asked()).content
 
 
 def test_facts_of_the_server_are_read(url: str, parts: Parts) -> None:
@@ -238,6 +248,23 @@ def rack(cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]) -
 
 
 @pytest.mark.usefixtures("rack")
+def test_conversation_goes_from_an_address_to_an_instance(cli: Cli) -> None:
+    (one,) = json.loads(cli("status", "one", "--json").stdout)["instances"]
+    chat = f"{sys.executable} -m infer_dev chat --url http://127.0.0.1:{one['port']}"
+    shown = subprocess.run(
+        ["script", "-qec", chat, "/dev/null"],
+        input="/model sock\n/model\n/quit\n",
+        env=cli.env | {"TERM": "dumb"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "now sock, with the conversation so far" in shown
+    assert "* sock  ready" in shown
+
+
+@pytest.mark.usefixtures("rack")
 def test_instance_is_found_by_name_and_alias(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFER_DEV_RUNTIME_DIR", str(cli.runtime))
     for name in ("one", "tiny", "sock"):
@@ -261,6 +288,31 @@ def test_instance_is_found_by_name_and_alias(cli: Cli, monkeypatch: pytest.Monke
     assert "no such instance" in refused.stderr
 
 
+def test_instance_that_does_not_listen_yet_is_waited_for(
+    cli: Cli, parts: Parts, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    gate = tmp_path / "gate"
+    server = tmp_path / "llama-server"
+    server.write_text(f'#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.1; done\nexec {parts.server} "$@"\n')
+    server.chmod(0o755)
+    rack = tmp_path / "rack.toml"
+    rack.write_text(
+        f'[master]\nllama_cpp_path = "{server}"\napi_port = 0\n[instance.control]\nlog_dir = "{tmp_path}"\n'
+        f'[instance.one.server]\nmodel = "{parts.model}"\nport = {free_port()}\n'
+    )
+    cli("up", "--no-check", "--no-wait", rack)
+    asking = cli.start("chat", "one", "-p", "Hello", "-n", "8", "--temperature", "0")
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):  # it would have failed by then, and proves little if not
+            asking.wait(timeout=1.0)
+        gate.touch()
+        answer, complaint = asking.communicate(timeout=30)
+    finally:
+        asking.kill()
+    assert (asking.returncode, complaint) == (0, "")
+    assert answer.strip()
+
+
 def test_name_without_a_daemon_is_told(cli: Cli) -> None:
     refused = cli("chat", "one", "-p", "Hello")
     assert refused.returncode == 69
@@ -279,6 +331,27 @@ def test_chat_asks_once_without_any_daemon(cli: Cli, url: str) -> None:
     assert answer["timings"]["predicted_per_s"] > 0
 
 
+def test_bytes_that_are_no_text_are_asked_as_such(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + b"".join(map(chunked, (event(delta("a", finish_reason="stop")), DONE, b""))))
+
+    with HostileServer(script) as server:
+        chat = [sys.executable, "-m", "infer_dev", "chat", "--url", server.url]
+        env = cli.env | {"TERM": "dumb", "PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is no C locale
+        subprocess.run([*chat, "-p", b"in an argument \xff"], env=env, cwd=ROOT, capture_output=True, check=True)
+        subprocess.run(
+            ["script", "-qec", shlex.join(chat), "/dev/null"],
+            input=b"typed \xff\n/quit\n",
+            env=env,
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+    asked = [json.loads(one.partition(b"\r\n\r\n")[2])["messages"][0]["content"] for one in server.requests]
+    assert asked == ["in an argument \ufffd", "typed \ufffd"]
+
+
 def test_chat_tells_mistakes_by_its_exit_status(cli: Cli, url: str, free_port: Callable[[], int]) -> None:
     assert cli("chat", "--url", url, "-p", " ").returncode == 2
     assert cli("chat", "one", "--url", url, "-p", "Hello").returncode == 2
@@ -286,6 +359,20 @@ def test_chat_tells_mistakes_by_its_exit_status(cli: Cli, url: str, free_port: C
     assert nobody.returncode == 69
     assert "llama-server not running at" in nobody.stderr
     assert cli("chat", "--url", url, "-p", "long " * 300).returncode == 1
+
+
+def test_answer_that_breaks_off_is_printed_as_far_as_it_has_come(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(EVENT_STREAM + chunked(event(delta("half"))))
+
+    with HostileServer(script) as server:
+        text = cli("chat", "--url", server.url, "-p", "Hello")
+        plain = cli("chat", "--url", server.url, "-p", "Hello", "--json")
+    assert (text.returncode, plain.returncode) == (1, 1)
+    assert text.stdout == "half\n"
+    answer = json.loads(plain.stdout)
+    assert (answer["content"], answer["finish_reason"]) == ("half", "")
 
 
 def test_interrupted_chat_makes_the_server_stop(cli: Cli, talker: str) -> None:
@@ -318,9 +405,30 @@ def test_bench_measures_each_level(cli: Cli, url: str) -> None:
         assert level["percentiles"]["first_s"]["p50"] <= level["percentiles"]["first_s"]["p99"]
 
 
+def test_bench_that_breaks_off_tells_what_it_has_measured(cli: Cli) -> None:
+    def script(talk: Talk) -> None:
+        while request := talk.request():
+            if b"/tokenize" in request:
+                talk.json(200, {"tokens": [1] * 280})
+            elif talk.requests_so_far() > 5:  # one to count, one to warm up, three of the first level
+                talk.json(500, {"error": {"code": 500, "message": "out of memory"}})
+            else:
+                end = event(delta(finish_reason="stop")) + DONE
+                talk.send(EVENT_STREAM + chunked(event(delta("a")) + end) + chunked(b""))
+
+    with HostileServer(script) as server:
+        broken = cli("bench", "--url", server.url, "-c", "2", "-r", "3")
+    assert broken.returncode == 1
+    assert "llama-server answered 500: out of memory" in broken.stderr
+    head, *rows = broken.stdout.splitlines()
+    assert head.startswith("PARALLEL")
+    assert [row.split()[:2] for row in rows] == [["1", "3"]]
+
+
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
-def test_conversation_in_a_terminal(terminal: Terminal, url: str, tmp_path: Path) -> None:  # noqa: F811 - the fixture
-    terminal.type(f"{sys.executable} -m infer_dev chat --url {url} -n 30 -s Brief; echo status=$?")
+def test_conversation_in_a_terminal(terminal: Terminal, talker: str, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    # Of a server that never ends a text at its first token: an empty answer is none, and is not saved.
+    terminal.type(f"{sys.executable} -m infer_dev chat --url {talker} -n 30 -s Brief; echo status=$?")
     eventually(lambda: "/help tells" in terminal.screen())
     terminal.type("Hello there")
     eventually(lambda: "tokens/s" in terminal.screen())
@@ -351,6 +459,28 @@ def test_interrupt_in_a_terminal_stops_the_answer_and_not_the_program(terminal: 
     eventually(lambda: "Ctrl-C stops an answer." in terminal.screen())
     terminal.type("/quit")
     eventually(lambda: "status=0" in terminal.screen())
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_termination_in_an_answer_gives_the_cursor_back(terminal: Terminal, tmp_path: Path) -> None:  # noqa: F811
+    def script(talk: Talk) -> None:
+        talk.request()
+        # Half a surrogate pair, which no terminal can be sent.
+        talk.send(EVENT_STREAM + chunked(b'data: {"choices": [{"delta": {"content": "half \\ud83d pair"}}]}\n\n'))
+        talk.wait_until_gone()
+
+    pid = tmp_path / "pid"
+    with HostileServer(script) as server:
+        chat = f"exec {sys.executable} -m infer_dev chat --url {server.url}"
+        terminal.type(f"sh -c 'echo $$ > {pid}; {chat}'; echo status=$?")
+        eventually(lambda: "/help tells" in terminal.screen())
+        terminal.type("Hello")
+        eventually(lambda: "half ? pair" in terminal.screen())
+        assert not terminal.has_cursor()
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        eventually(lambda: "status=143" in terminal.screen())
+        assert terminal.has_cursor()
+        eventually(lambda: server.ended == 1)
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")

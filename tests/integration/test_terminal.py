@@ -34,6 +34,9 @@ class Terminal:
     def screen(self) -> str:
         return self._run("capture-pane", "-p")
 
+    def has_cursor(self) -> bool:
+        return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
     def close(self) -> None:
         self._run("kill-server")
 

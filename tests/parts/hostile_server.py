@@ -44,6 +44,10 @@ class Talk:
         self._requests.append(whole)
         return whole
 
+    def requests_so_far(self) -> int:
+        """How many have come, by all connections."""
+        return len(self._requests)
+
     def send(self, data: bytes) -> None:
         """Send all of it."""
         self._socket.sendall(data)

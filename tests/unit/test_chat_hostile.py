@@ -1,8 +1,12 @@
 """Both clients against a server that misbehaves: the right error, in time, with what had come."""
 
 import asyncio
+import contextlib
 import json
+import os
+import resource
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -65,6 +69,10 @@ class Blocking:
         with self.client as client:
             return client.chat(ASK)
 
+    def chats(self, count: int) -> list[str]:
+        with self.client as client:
+            return [client.chat(ASK).content for _ in range(count)]
+
     def health(self) -> object:
         with self.client as client:
             return client.health_check()
@@ -94,6 +102,13 @@ class Looping:
         async def work() -> ChatResponse:
             async with self.client as client:
                 return await client.chat(ASK)
+
+        return asyncio.run(work())
+
+    def chats(self, count: int) -> list[str]:
+        async def work() -> list[str]:
+            async with self.client as client:
+                return [(await client.chat(ASK)).content for _ in range(count)]
 
         return asyncio.run(work())
 
@@ -187,6 +202,28 @@ def test_tool_calls_are_put_together_from_their_deltas(kind: Kind, serve: Serve)
     outcome = kind(serve(streams(*map(event, pieces), DONE)).url).stream()
     assert outcome.end.tool_calls == (ToolCall("x", "add", '{"a":1}'), ToolCall("y", "sub", "{}"))
     assert outcome.events[0] == ToolCallDelta(0, "x", "add", '{"a"')
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        ([("x", "add", "{}"), ("y", "sub", '{"a"'), ("", "", ":1}")], [("x", "add", "{}"), ("y", "sub", '{"a":1}')]),
+        ([("x", "add", "{"), ("x", "", "}")], [("x", "add", "{}")]),
+        ([("x", "get", "{"), ("x", "get", "}")], [("x", "get", "{}")]),
+        ([("x", "get_", ""), ("", "weather", "{}")], [("x", "get_weather", "{}")]),
+        ([("", "add", "{}")], [("", "add", "{}")]),
+    ],
+)
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_tool_calls_without_an_index_are_told_apart_by_their_ids(
+    serve: Serve, pieces: list[tuple[str, str, str]], calls: list[tuple[str, str, str]], index: dict[str, None]
+) -> None:
+    sent = [
+        delta(tool_calls=[{"id": id_ or None, "function": {"name": name or None, "arguments": text}} | index])
+        for id_, name, text in pieces
+    ]
+    outcome = Blocking(serve(streams(*map(event, sent), event(delta(finish_reason="tool_calls")), DONE)).url).stream()
+    assert outcome.end.tool_calls == tuple(ToolCall(*call) for call in calls)
 
 
 def test_bytes_one_by_one_with_crlf_and_cut_characters_are_read(kind: Kind, serve: Serve) -> None:
@@ -292,6 +329,14 @@ def test_named_error_event_is_an_error(kind: Kind, serve: Serve) -> None:
     assert outcome.error.server_message == "no"
 
 
+def test_error_line_of_older_builds_is_an_error(kind: Kind, serve: Serve) -> None:
+    line = b'error: {"code":400,"message":"the prompt is too long","type":"exceed_context_size_error"}\n\n'
+    outcome = kind(serve(streams(WHOLE[0], line)).url).stream()
+    assert type(outcome.error) is ServerError
+    assert (outcome.error.status, outcome.error.server_message) == (400, "the prompt is too long")
+    assert outcome.text == "a"
+
+
 @pytest.mark.parametrize(
     ("status", "type_", "message"),
     [(400, ServerError, "bad"), (401, KeyRefusedError, "bad"), (500, ServerError, "bad"), (503, ServerError, "busy")],
@@ -309,6 +354,17 @@ def test_refusal_is_told_in_the_servers_words(
         assert (error.status, error.server_message) == (status, message)
         assert message in error.message
         assert str(status) in error.message
+
+
+def test_beginning_of_a_long_refusal_is_told(kind: Kind, serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.json(400, {"error": {"code": 400, "message": "cannot read " + "x" * 200_000}})
+
+    error = error_of(kind(serve(script).url).chat)
+    assert type(error) is ServerError
+    assert "cannot read xxx" in error.server_message
+    assert len(error.server_message) < 1000
 
 
 def test_html_error_page_is_told_by_its_title(kind: Kind, serve: Serve) -> None:
@@ -419,6 +475,21 @@ def test_bytes_that_say_nothing_do_not_prolong_the_wait(kind: Kind, serve: Serve
     eventually(lambda: server.ended == 1)
 
 
+@pytest.mark.parametrize("begin", [EVENT_STREAM, b""])
+def test_flood_that_says_nothing_ends_at_the_deadline(kind: Kind, serve: Serve, begin: bytes) -> None:
+    piece = chunked(b": ping\n\n" * 8000) if begin else b"HTTP/1.1 100 Continue\r\n\r\n" * 3000
+
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.send(begin)
+        give_up = time.monotonic() + 10  # for a client that does not end it, which gets another error then
+        while time.monotonic() < give_up:
+            talk.send(piece)
+
+    server = serve(script)
+    assert type(kind(server.url, timeout_s=SHORT_S).stream().error) is RequestTimeoutError
+
+
 def test_whole_answer_that_trickles_ends_at_the_deadline(kind: Kind, serve: Serve) -> None:
     def script(talk: Talk) -> None:
         talk.request()
@@ -475,10 +546,49 @@ def test_nobody_there_is_told_with_the_endpoint(kind: Kind, free_port: Callable[
         assert "infer-dev up" in error.hint
 
 
+def test_limit_of_open_files_is_told_as_what_it_is(serve: Serve) -> None:
+    server = serve(loading_until(0))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(socket.socket())
+        error = error_of(Blocking(server.url).chat)
+    assert "Too many open files" in error.message
+    assert "not running" not in error.message
+    assert "ulimit" in error.hint
+
+
 def test_name_that_is_none_is_told(kind: Kind) -> None:
     error = kind("http://nobody.invalid:80").stream().error
     assert type(error) is NotRunningError
     assert error.message.startswith("llama-server not running at http://nobody.invalid:80 (")
+
+
+def test_all_addresses_of_a_name_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Unanswered(socket.socket):
+        """An address from which nothing comes."""
+
+        def settimeout(self, value: float | None) -> None:
+            assert value is not None
+            waits.append(value)
+            super().settimeout(value)
+
+        def connect(self, _: object) -> None:
+            trickle(self.gettimeout() or 0)
+            raise TimeoutError
+
+    several = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))] * 3
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: several)
+    monkeypatch.setattr(socket, "socket", Unanswered)
+    with pytest.raises(RequestTimeoutError):
+        BlockingLlamaCppClient("http://several.test", timeout_s=SHORT_S).chat(ASK)
+    assert waits
+    assert sum(waits) <= SHORT_S
 
 
 def loading_until(number: int) -> Callable[[Talk], None]:
@@ -523,6 +633,20 @@ def test_connection_is_used_again(serve: Serve) -> None:
     assert (server.connections, len(server.requests)) == (1, 3)
 
 
+def test_connection_is_not_used_again_by_who_was_forked(serve: Serve) -> None:
+    server = serve(loading_until(0))
+    with BlockingLlamaCppClient(server.url) as client:
+        client.chat(ASK)
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                client.chat(ASK)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        client.chat(ASK)
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
 async def test_connection_is_used_again_in_a_loop(serve: Serve) -> None:
     server = serve(loading_until(0))
     async with LlamaCppClient(server.url) as client:
@@ -555,6 +679,26 @@ def test_connection_that_the_server_has_closed_is_not_used_again(serve: Serve) -
         assert client.chat(ASK).content == "a"
 
 
+def test_answer_behind_an_answer_is_not_that_to_the_next_request(kind: Kind, serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        while talk.request():
+            talk.send(b"".join(answer(200, "application/json", whole(text)) for text in (str(talk.number), "stale")))
+
+    assert kind(serve(script).url).chats(2) == ["0", "1"]
+
+
+async def test_connection_that_ended_while_the_loop_was_busy_is_not_used_again(serve: Serve) -> None:
+    def script(talk: Talk) -> None:
+        talk.request()
+        talk.json(200, {"choices": [{"message": {"content": "a"}}]})
+
+    server = serve(script)
+    async with LlamaCppClient(server.url) as client:
+        await client.chat(ASK)
+        eventually(lambda: server.ended == 1)  # without giving the loop its turn
+        assert (await client.chat(ASK)).content == "a"
+
+
 def test_request_has_what_was_given(serve: Serve) -> None:
     server = serve(loading_until(0))
     with BlockingLlamaCppClient(f"{server.url}/v1/", auth_token="secret") as client:
@@ -572,12 +716,30 @@ def test_request_has_what_was_given(serve: Serve) -> None:
 
 def test_token_that_no_header_can_have_is_a_mistake_of_the_caller(kind: Kind, serve: Serve) -> None:
     server = serve(loading_until(0))
-    with pytest.raises(RequestError, match="token"):
-        kind(server.url, auth_token="a\r\nX-Evil: 1").chat()
+    for token in ("a\r\nX-Evil: 1", "a ", " "):
+        with pytest.raises(RequestError, match="token"):
+            kind(server.url, auth_token=token).chat()
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://x:99999", "http://x y", "unix:"])
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e12, 1e7])
+def test_time_limit_may_be_as_long_as_one_likes(kind: Kind, serve: Serve, timeout_s: float) -> None:
+    assert kind(serve(loading_until(0)).url, timeout_s=timeout_s).chat().content == "a"
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+def test_time_limit_that_is_none_is_refused(timeout_s: float) -> None:
+    with pytest.raises(RequestError, match="cannot wait"):
+        LlamaCppClient("http://127.0.0.1:8080", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "127.0.0.1:8080", "ftp://x", "http://", "http://x:99999", "http://x y", "unix:", "http://a..b"),
+        *("http://a\0b", "http://x/\x01", f"http://{'a' * 64}.org", "unix:/a\0b", "http://.", "http://u:p@x"),
+    ],
+)
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(RequestError, match="cannot use"):
         LlamaCppClient(url)
@@ -589,6 +751,40 @@ def test_server_on_a_unix_socket_answers(kind: Kind, tmp_path_factory: pytest.Te
         listener.bind(str(path))
         error = kind(f"unix:{path}").stream().error  # bound, but nobody listens
     assert type(error) is NotRunningError
+
+
+def whole(text: str) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+
+
+def test_unix_socket_with_a_full_queue_is_waited_for(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = str(tmp_path_factory.mktemp("s") / "sock")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        while True:  # fill the queue
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            if waiting.connect_ex(path):
+                break
+        error = kind(f"unix:{path}", timeout_s=SHORT_S).stream().error
+        assert type(error) is RequestTimeoutError
+
+        def serve_later() -> None:
+            trickle(0.1)
+            with contextlib.suppress(OSError):
+                while True:
+                    connected = stack.enter_context(listener.accept()[0])
+                    Talk(connected, 0, []).send(answer(200, "application/json", whole("a")))
+
+        server = threading.Thread(target=serve_later)
+        server.start()
+        try:
+            assert kind(f"unix:{path}", timeout_s=LONG_S).chat().content == "a"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            server.join()
 
 
 def void(*_: object) -> None:

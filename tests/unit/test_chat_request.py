@@ -43,6 +43,11 @@ def test_body_has_every_field() -> None:
     assert body["tools"] == [{"type": "function", "function": function}]
 
 
+def test_stop_is_one_text_or_several() -> None:
+    request = ChatRequest(messages=[], stop="END")
+    assert chat_body(request, stream=False)["stop"] == ["END"]
+
+
 def test_image_goes_along_as_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "one.jpg"
     path.write_bytes(b"\xff\xd8")
@@ -94,6 +99,12 @@ def test_times_that_make_no_sense_are_none(value: object) -> None:
     assert timings is not None
     assert timings.predicted_per_s >= 0
     assert timings.prompt_per_s == 2000
+
+
+def test_speed_of_a_single_token_is_not_told() -> None:
+    timings = timings_of({"timings": {"predicted_ms": 0.001, "predicted_n": 1, "prompt_n": 9, "prompt_ms": 3}})
+    assert timings is not None
+    assert timings.predicted_per_s == 0
 
 
 def test_count_of_something_else_is_refused() -> None:

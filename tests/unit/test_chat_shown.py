@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.live import Live
 
-from infer_dev.chat import ContentDelta, ReasoningDelta
+from infer_dev.chat import ContentDelta, ReasoningDelta, ToolCallDelta
 from infer_dev.chat.load import levels_to, percentile
 from infer_dev.cli.bench import bars
 from infer_dev.cli.chat_live import Shown, split_complete
@@ -50,7 +50,7 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     shown = Shown(console)
     shown.add(ReasoningDelta("Thinking\x1b]0;title\x07"))
-    shown.add(ContentDelta("**bold** \x1b[2J\x9b1m"))
+    shown.add(ContentDelta("**bold** \x1b[2J\x9b1m &#8238;sdrawkcab `&#8238;` [&#x202e;](x) &#27;[2J"))
     with Live(console=console, auto_refresh=False, transient=True) as live:
         shown.draw(live)
         shown.finish(live)
@@ -59,6 +59,57 @@ def test_answer_is_shown_and_never_obeyed() -> None:
     assert "Thinking\\x1b]0;title\\x07" in text
     assert "bold \\x1b[2J\\x9b1m" in text
     assert "\x07" not in text
+    assert "\u202e" not in text
+    assert "\\u202esdrawkcab" in text
+
+
+def test_arguments_of_a_tool_call_are_shown_as_they_are() -> None:
+    console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    shown = Shown(console)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for one in (
+            *(ContentDelta("*So*"), ToolCallDelta(0, "x", "add", '{"a": '), ToolCallDelta(0, "", "", '"*b*"}')),
+            *(ToolCallDelta(1, "y", "sub", '{"c": "_d_"}'), ContentDelta("*then*")),
+        ):
+            shown.add(one)
+        shown.finish(live)
+    console.file.close()
+    lines = [line.strip() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[-6:] == ["So", "add", '{"a": "*b*"}', "sub", '{"c": "_d_"}', "then"]
+
+
+def test_thoughts_between_pieces_of_an_answer_stay_between_them() -> None:
+    console = Console(force_terminal=True, width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    shown = Shown(console)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for one in (ReasoningDelta("first"), ContentDelta("second"), ReasoningDelta("third"), ContentDelta("fourth")):
+            shown.add(one)
+        shown.finish(live)
+    console.file.close()
+    assert console.export_text().split() == ["first", "second", "third", "fourth"]
+
+
+def test_block_that_takes_long_to_draw_leaves_time_to_read() -> None:
+    now = 0.0
+
+    class Slow(Console):
+        def render_lines(self, *arguments: object, **more: object) -> list[list[object]]:
+            nonlocal now
+            now += 2.0
+            return super().render_lines(*arguments, **more)
+
+    with open("/dev/null", "w") as null:
+        console = Slow(force_terminal=True, width=60, file=null)
+        shown = Shown(console, lambda: now)
+        shown.add(ContentDelta("```\ncode"))
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            now = 0.0  # the live display has drawn something itself
+            shown.draw(live)
+            took = now
+    assert took >= 2.0
+    for rest, is_due in ((0.0, False), (2.9 * took, False), (3.1 * took, True)):
+        now = took + rest
+        assert shown.is_due() is is_due
 
 
 @pytest.mark.parametrize(

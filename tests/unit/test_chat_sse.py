@@ -68,6 +68,7 @@ def test_any_bytes_cut_anywhere_give_the_same_events(stream: bytes, cuts: list[i
         (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
         ("data: grüß\n\n".encode(), ["grüß"]),
         (b"data: \xff\n\n", ["\ufffd"]),
+        (b"error: a\n\n", ["a"]),
     ],
 )
 def test_stream_is_read_as_the_standard_says(stream: bytes, data: list[str]) -> None:
