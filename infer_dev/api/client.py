@@ -12,6 +12,7 @@ import os
 import socket
 import time
 
+from infer_dev.api.pieces import END_COMMENT, STOPPED, Ended, pieces_of
 from infer_dev.errors import InferDevError, TimedOutError, UnavailableError, from_problem
 from infer_dev.settings import OVERRIDES_VAR, socket_path
 
@@ -64,14 +65,36 @@ class DaemonClient:
             raise _problem(b"".join(pieces))
         yield from pieces
 
+    def log_pieces(self, name: str, *, tail: int | None = None, at: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """An instance's log and what is still to come, in pieces: the position behind each, and its bytes.
+
+        Args:
+            name: the instance.
+            tail: begin that many lines before its end; default: with the oldest.
+            at: begin at a position told before, instead.
+
+        Raises:
+            Ended: nothing more will come. Without it the daemon was lost: the next one goes on from the last `at`.
+            UnavailableError: no daemon.
+            InferDevError: what the daemon answered with.
+        """
+        begin = f"at={at}" if at is not None else f"tail={tail}" if tail is not None else ""
+        return pieces_of(self.stream(f"/logs/{_quoted(name)}?follow=1&pieces=1&{begin}"))
+
     def events(
         self, after_id: int, *, follow: bool = True, timeout_s: float | None = None
     ) -> Iterator[dict[str, Any]]:  # Any: JSON
-        """The records after an id."""
+        """The records after an id.
+
+        Raises:
+            Ended: no more will come from this daemon or another one; all instances were stopped.
+        """
         buffer = b""
         for piece in self.stream(f"/events?after={after_id}&follow={int(follow)}", timeout_s=timeout_s):
             *blocks, buffer = (buffer + piece).split(b"\n\n")
             for block in blocks:
+                if block == END_COMMENT.strip():
+                    raise Ended(STOPPED)
                 data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
                 if data:
                     yield json.loads(b"\n".join(data))

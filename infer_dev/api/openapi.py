@@ -81,6 +81,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=(
             Query(name="tail", about="its last lines", schema=COUNT),
             Query(name="follow", about="1: and what comes", schema=FLAG),
+            Query(name="pieces", about="1: in pieces, each with its position", schema=FLAG),
+            Query(name="at", about="what comes after this position"),
         ),
         kinds=(TEXT,),
     ),

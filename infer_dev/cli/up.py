@@ -206,10 +206,10 @@ def _stay_with(daemon: DaemonClient, names: list[str], *, after_id: int) -> int:
 
 
 def _print_log(daemon: DaemonClient, name: str) -> None:
-    from infer_dev.api.client import logs_target  # noqa: PLC0415 - only while attached
+    from infer_dev.cli.follow import follow_log  # noqa: PLC0415 - only while attached
     from infer_dev.cli.logs import print_pieces  # noqa: PLC0415 - only while attached
 
     try:
-        print_pieces(daemon.stream(logs_target(name, tail=0, follow=True)))
+        print_pieces(follow_log(daemon, name, tail=0, tell=lambda _: None))
     except (InferDevError, OSError):
-        return  # the daemon went away, as the main thread tells; or nobody reads any more
+        return  # it cannot be read, as the main thread tells; or nobody reads any more

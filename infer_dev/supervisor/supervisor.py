@@ -103,6 +103,11 @@ class Supervisor:
         """Whether it was told to leave and every instance is at rest."""
         return self._left.is_set()
 
+    @property
+    def has_stopped_all(self) -> bool:
+        """Whether it has left, and left no instance to another daemon."""
+        return self.has_left and not self._handing_over
+
     async def wait_left(self) -> None:
         """Wait until `has_left`."""
         await self._left.wait()
