@@ -140,8 +140,8 @@ class Routes:
             await self._supervisor.wait_left()
         else:
             names = await self._supervisor.down(_absolute(config))
-            if not self._supervisor.sources:
-                self._supervisor.leave()
+            await self._supervisor.leave_unused()
+            if self._supervisor.is_leaving:
                 await self._supervisor.wait_left()
         return json_response({"names": names, "left": self._supervisor.has_left, "pid": os.getpid()})
 

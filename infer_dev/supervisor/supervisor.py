@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from infer_dev.errors import InstanceError, NotFoundError, TimedOutError, Unavai
 from infer_dev.plan.api import Address, address, refuse_clashes
 from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Endpoint, Plan, Source, Spec
+from infer_dev.supervisor.claims import Claims, Keys, keys_of, keys_of_files
 from infer_dev.supervisor.door import Door
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
@@ -21,17 +22,16 @@ from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
 from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, intend, rival_of
 from infer_dev.supervisor.reloads import recorded, reload_when_wanted
+from infer_dev.supervisor.rest import until_at_rest
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
 
 log = logging.getLogger(__name__)
 
-KILL_GRACE_S = 10.0  # after its deadlines an instance has been killed; one that is still there does not go
-
 
 class Supervisor:
-    """The one owner of the set of instances. Requests that start anything are dealt with one after another."""
+    """The one owner of the set of instances. Requests that could get in each other's way wait for each other."""
 
     def __init__(self, around: Surroundings, judge: Judge | None = None) -> None:
         self._around = around
@@ -40,7 +40,7 @@ class Supervisor:
         self.sources: dict[str, Source] = {}
         self.door = Door()
         self._instances: dict[str, Instance] = {}
-        self._reconciling = asyncio.Lock()
+        self._claims = Claims()
         self._leaving = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -60,7 +60,7 @@ class Supervisor:
             self._started.set()
             await self._leaving.wait()
             reloading.cancel()
-            async with self._reconciling:
+            async with self._claims.turn():
                 if self._handing_over:
                     self.save_all()
                     for instance in self._instances.values():
@@ -138,7 +138,7 @@ class Supervisor:
 
     async def leave_unused(self) -> None:
         """Leave if no file is up."""
-        async with self._reconciling:
+        async with self._claims.turn():
             if not self.sources and not self._leaving.is_set():
                 self.leave()
 
@@ -154,8 +154,9 @@ class Supervisor:
             TimedOutError: one that had to be stopped first does not end.
         """
         asked = asked or Asked()
-        async with self._changing():
-            reading = Reading(asked.plan) if asked.plan else self._reader.read(source)
+        given = Reading(asked.plan) if asked.plan else None
+        async with self._changing(lambda: {source.path: given or self._reader.read(source)}) as readings:
+            reading = readings[source.path]
             verdict = await self._judged(reading, start_resting=True) if asked.check else Verdict()
             if not asked.keep_going:
                 verdict.refuse(source.path)
@@ -169,8 +170,9 @@ class Supervisor:
         Raises:
             ConfigError, UnavailableError: the file cannot be used.
         """
-        async with self._reconciling:
-            return self._intend(plan or self._reader.plan_of(source), start_resting=True)
+        plan = plan or self._reader.plan_of(source)
+        async with self._claims.turn(lambda: keys_of_files([plan.source], self.sources, self.specs(), [plan])):
+            return self._intend(plan, start_resting=True)
 
     def want_reload(self) -> None:
         """Have every file read again soon; asked many times meanwhile, once more is enough."""
@@ -188,12 +190,9 @@ class Supervisor:
         return await recorded(self.history, paths or list(self.sources), self._reload(paths, check=check))
 
     async def _reload(self, paths: Sequence[str], *, check: bool) -> dict[str, UpResult]:
-        async with self._changing():
-            for path in paths:
-                self._refuse_unknown(path)
-            sources = {path: self.sources[path] for path in paths or self.sources}
-            readings = {path: self._reader.read(source) for path, source in sources.items()}
-            verdicts = {path: Verdict() for path in sources}
+        read, source = self._reader.read, self._source
+        async with self._changing(lambda: {path: read(source(path)) for path in paths or self.sources}) as readings:
+            verdicts = {path: Verdict() for path in readings}
             for path, reading in readings.items():
                 self._intend(reading.plan, start_resting=False)
                 if check:
@@ -201,7 +200,7 @@ class Supervisor:
                     verdicts[path].refuse(path)
             results = {}
             for path, reading in readings.items():
-                result = await self._reconcile(sources[path], reading.plan, start_resting=False)
+                result = await self._reconcile(self.sources[path], reading.plan, start_resting=False)
                 results[path] = replace(result, warnings=tuple(verdicts[path].warnings))
             return results
 
@@ -216,12 +215,13 @@ class Supervisor:
         self._refuse_if_leaving()
         return verdict
 
-    def _refuse_unknown(self, path: str) -> None:
+    def _source(self, path: str) -> Source:
         if path not in self.sources:
             up = ", ".join(self.sources) or "none"
             raise NotFoundError(
                 f"cannot use {path}: that file is not up", hint=f"`infer-dev up` starts it; up are: {up}"
             )
+        return self.sources[path]
 
     async def down(self, path: str) -> tuple[str, ...]:
         """End and forget the instances of one file; returns their names.
@@ -229,8 +229,8 @@ class Supervisor:
         Raises:
             NotFoundError: no such file is up.
         """
-        async with self._reconciling:
-            self._refuse_unknown(path)
+        async with self._claims.turn(lambda: keys_of_files([path], self.sources, self.specs())):
+            self._source(path)
             names = [name for name, instance in self._instances.items() if instance.spec.source == path]
             await self._end(self._instances[name] for name in names)
             for name in names:
@@ -281,16 +281,26 @@ class Supervisor:
         return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
-        """One request at a time that starts anything, and none once the daemon leaves."""
+    async def _changing(self, read: Callable[[], dict[str, Reading]]) -> AsyncIterator[dict[str, Reading]]:
+        """The turn of a request that starts what files say, and what they say then; none once the daemon leaves."""
+        readings: dict[str, Reading] = {}
+
+        def keys() -> Keys:
+            readings.clear()
+            readings.update(read())
+            plans = [reading.plan for reading in readings.values()]
+            return keys_of_files(readings, self.sources, self.specs(), plans)
+
         self._refuse_if_leaving()
-        async with self._reconciling:
+        async with self._claims.turn(keys):
             self._refuse_if_leaving()
-            yield
+            yield readings
 
     async def _begin(self, names: Sequence[str], event: Start | Restart) -> None:
         """Start or restart by hand, unless another one at work has its group or its port."""
-        async with self._changing():
+        self._refuse_if_leaving()
+        async with self._claims.turn(lambda: keys_of((), [one.spec for one in self._named(names)])):
+            self._refuse_if_leaving()
             for instance in self._named(names):
                 if rival := rival_of(instance.spec, self.seats()):
                     verb, name = "start" if isinstance(event, Start) else "restart", instance.spec.name
@@ -375,19 +385,7 @@ class Supervisor:
         """
         ending = list(instances)
         await asyncio.gather(*(instance.tell(stop or Stop()) for instance in ending))
-        policies = [instance.spec.policy for instance in ending]
-        longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
-        try:
-            # Not wait_for: if this is cancelled, it leaves the gathered outcome to nobody, and asyncio logs a trace.
-            async with asyncio.timeout(longest_s + KILL_GRACE_S):
-                rests = await asyncio.gather(*(instance.until_at_rest() for instance in ending))
-        except TimeoutError as err:
-            left = [one.status() for one in ending if one.is_running]
-            told = "; ".join(f"{one.name} (pid {one.pid}) {one.note or one.state}" for one in left)
-            raise TimedOutError(
-                f"cannot stop {told}", hint="nothing else is put on its GPU; look for what it waits for in `dmesg`"
-            ) from err
-        return tuple(one.spec.name for one, at_rest in zip(ending, rests, strict=True) if not at_rest)
+        return await until_at_rest(ending)
 
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()
