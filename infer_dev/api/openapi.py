@@ -116,6 +116,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         reply="Receipt",
         kinds=(JSON, SSE),
     ),
+    ("POST", "/switch/cancel"): Operation(
+        about="Call a switch off that has changed nothing yet", body="CancelBody", reply="CancelReply"
+    ),
 }
 
 
@@ -196,6 +199,6 @@ def _operation(method: str, path: str, operation: Operation, references: Documen
         },
     }
     if operation.body:
-        needed = operation.body in ("UpBody", "SwitchBody")
+        needed = operation.body in ("UpBody", "SwitchBody", "CancelBody")
         told["requestBody"] = {"required": needed, "content": {JSON: {"schema": references[operation.body]}}}
     return told

@@ -7,7 +7,7 @@ somebody else does meanwhile shows in the answers, and a switch that it defeats 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -73,6 +73,15 @@ class Course:
         self._witness = witness
         self.note = note
         self._completion: str | None = None
+        self._off = asyncio.Event()
+
+    def call_off(self) -> bool:
+        """Have it end before anything is changed; False if it is too late for that: then it goes on."""
+        if self.note.phase not in UNTOUCHED:
+            return False
+        self._off.set()
+        self._means.reader.hurry()
+        return True
 
     async def run(self) -> Receipt:
         """Go through all phases.
@@ -137,6 +146,7 @@ class Course:
             await self._look(self._target(), going)  # somebody may have taken its port meanwhile
             self._refuse_if_leaving()
             self.note = replace(self.note, restore=self._wanted(self.note.restore))
+            self._end_if_called_off()
             self._enter(Phase.STOP)
             await self._supervisor.stop(self._present(self.note.leaving), at_once=True)
             self._refuse_if_leaving()
@@ -159,14 +169,22 @@ class Course:
         await asyncio.to_thread(look, seat.spec, [one.spec.endpoint for one in [*going, *mine]])
 
     async def _drain(self, going: list[Seat]) -> None:
-        """Wait until nobody is served any more, or as long as may be."""
+        """Wait until nobody is served any more, or as long as may be; not longer than until it is called off."""
         asked_s = self.note.wish.drain_timeout_s
         waits = []
         for seat in going:
             timeout_s = seat.spec.policy.drain_timeout_s if asked_s is None else asked_s
             if seat.state is State.READY and timeout_s > 0:
                 waits.append(_drained(seat.spec, timeout_s))
-        await asyncio.gather(*waits)
+        drained, off = asyncio.create_task(_all(waits)), asyncio.create_task(self._off.wait())
+        try:
+            await asyncio.wait((drained, off), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            off.cancel()
+            drained.cancel()
+            await asyncio.gather(drained, off, return_exceptions=True)
+        if not drained.cancelled():
+            drained.result()
 
     async def _until_free(self, gone: list[Seat]) -> None:
         """Wait until the memory of those that left can be had; longer than its time it is not waited for."""
@@ -182,6 +200,7 @@ class Course:
     async def _start(self) -> None:
         seat = self._target()
         self.note = replace(self.note, log_start=logfile.end_offset(seat.spec.command.log_file))
+        self._end_if_called_off()
         self._enter(Phase.START)
         name = self.note.wish.target
         if seat.state is State.DEGRADED:
@@ -252,6 +271,10 @@ class Course:
         if self._supervisor.is_leaving:
             raise DaemonLeavesError
 
+    def _end_if_called_off(self) -> None:
+        if self._off.is_set():
+            raise SwitchFaultError(Fault(phase="", detail="it was called off"))
+
     def _enter(self, phase: Phase) -> None:
         old = self.note
         now = self._clock()
@@ -304,6 +327,10 @@ class Course:
                 serves = state is State.READY and not why
                 restored.append(Restored(name=name, serves=serves, state=state, detail=why))
         return self._receipt(changed=False, fault=fault, restored=tuple(restored))
+
+
+async def _all(waits: Iterable[Awaitable[None]]) -> None:
+    await asyncio.gather(*waits)
 
 
 async def _drained(spec: Spec, timeout_s: float) -> None:
