@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import time
 
@@ -18,12 +19,13 @@ from infer_dev.settings import OVERRIDES_VAR, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 DEFAULT_TIMEOUT_S = 30.0
+SLOW_S = 1.0
 OK_STATUS = 200
 
 
@@ -53,10 +55,18 @@ class DaemonClient:
         return self._json("GET", target, None, timeout_s)
 
     def post(
-        self, target: str, body: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+        self,
+        target: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float | None = None,
+        when_slow: Callable[[], None] | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        """The JSON answer to a POST. Without `timeout_s` it waits as long as the daemon takes."""
-        return self._json("POST", target, body or {}, timeout_s)
+        """The JSON answer to a POST. Without `timeout_s` it waits as long as the daemon takes.
+
+        `when_slow` is called, once, if there is no answer after SLOW_S.
+        """
+        return self._json("POST", target, body or {}, timeout_s, when_slow)
 
     def stream(self, target: str, *, timeout_s: float | None = None) -> Iterator[bytes]:
         """The pieces of a long answer as they come. `timeout_s` bounds the whole."""
@@ -136,9 +146,14 @@ class DaemonClient:
         return connection
 
     def _json(
-        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, object] | None,
+        timeout_s: float | None,
+        when_slow: Callable[[], None] | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        status, pieces = self._request(method, target, body, timeout_s)
+        status, pieces = self._request(method, target, body, timeout_s, when_slow)
         data = b"".join(pieces)
         if status != OK_STATUS:
             raise _problem(data)
@@ -148,7 +163,12 @@ class DaemonClient:
         return answer
 
     def _request(
-        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, object] | None,
+        timeout_s: float | None,
+        when_slow: Callable[[], None] | None = None,
     ) -> tuple[int, Iterator[bytes]]:
         """The status of the answer, and its body in pieces as they come."""
         data = json.dumps(body).encode() if body is not None else b""
@@ -159,6 +179,8 @@ class DaemonClient:
                 f"{method} {target} HTTP/1.0\r\nHost: infer-dev\r\nContent-Length: {len(data)}\r\n\r\n".encode()
                 + data
             )
+            if when_slow is not None and not select.select([connection], [], [], SLOW_S)[0]:
+                when_slow()
             status, rest = _read_head(connection)
         except TimeoutError as err:
             connection.close()

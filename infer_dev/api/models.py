@@ -111,6 +111,9 @@ class Daemon(_Reply):
     api: list[str] = Field(description="where it answers")
     api_note: str = Field(description="why it does not answer where it should, or empty")
     switch: JsonObject | None = Field(default=None, description="the switch under way, else the latest receipt")
+    requests: list[JsonObject] = Field(
+        default=[], description="those under way: what, for_s, and waits_for, what has to be over before its turn"
+    )
 
 
 class Instance(_Reply):

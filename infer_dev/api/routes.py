@@ -201,6 +201,7 @@ class Routes:
             "api": [self._address, *self._supervisor.door.urls],
             "api_note": self._supervisor.door.note,
             "switch": self._switching.status(),
+            "requests": self._supervisor.claims.under_way(),
         }
 
 

@@ -85,6 +85,10 @@ class Reader:
         file, plan = resolve_file(source, self._environ)
         return Reading(plan, file)
 
+    def reading(self, source: Source, plan: Plan | None) -> Reading:
+        """As `read`, unless somebody has read it already: `plan`."""
+        return Reading(plan) if plan else self.read(source)
+
     def plan_of(self, source: Source) -> Plan:
         """As `read`, the plan alone."""
         return self.read(source).plan

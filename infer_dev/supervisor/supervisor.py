@@ -40,7 +40,7 @@ class Supervisor:
         self.sources: dict[str, Source] = {}
         self.door = Door()
         self._instances: dict[str, Instance] = {}
-        self._claims = Claims()
+        self.claims = Claims()
         self._leaving = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -60,7 +60,7 @@ class Supervisor:
             self._started.set()
             await self._leaving.wait()
             reloading.cancel()
-            async with self._claims.turn():
+            async with self.claims.turn("daemon leaves"):
                 if self._handing_over:
                     self.save_all()
                     for instance in self._instances.values():
@@ -138,7 +138,7 @@ class Supervisor:
 
     async def leave_unused(self) -> None:
         """Leave if no file is up."""
-        async with self._claims.turn():
+        async with self.claims.turn("down"):
             if not self.sources and not self._leaving.is_set():
                 self.leave()
 
@@ -154,9 +154,10 @@ class Supervisor:
             TimedOutError: one that had to be stopped first does not end.
         """
         asked = asked or Asked()
-        given = Reading(asked.plan) if asked.plan else None
-        async with self._changing(lambda: {source.path: given or self._reader.read(source)}) as readings:
-            reading = readings[source.path]
+        async with self._changing(
+            f"up {source.path}", lambda: [self._reader.reading(source, asked.plan)]
+        ) as readings:
+            reading = readings[0]
             verdict = await self._judged(reading, start_resting=True) if asked.check else Verdict()
             if not asked.keep_going:
                 verdict.refuse(source.path)
@@ -170,9 +171,8 @@ class Supervisor:
         Raises:
             ConfigError, UnavailableError: the file cannot be used.
         """
-        plan = plan or self._reader.plan_of(source)
-        async with self._claims.turn(lambda: keys_of_files([plan.source], self.sources, self.specs(), [plan])):
-            return self._intend(plan, start_resting=True)
+        async with self._changing(f"plan {source.path}", lambda: [self._reader.reading(source, plan)]) as readings:
+            return self._intend(readings[0].plan, start_resting=True)
 
     def want_reload(self) -> None:
         """Have every file read again soon; asked many times meanwhile, once more is enough."""
@@ -191,7 +191,9 @@ class Supervisor:
 
     async def _reload(self, paths: Sequence[str], *, check: bool) -> dict[str, UpResult]:
         read, source = self._reader.read, self._source
-        async with self._changing(lambda: {path: read(source(path)) for path in paths or self.sources}) as readings:
+        words = " ".join(["reload", *paths])
+        async with self._changing(words, lambda: [read(source(path)) for path in paths or self.sources]) as found:
+            readings = {reading.plan.source: reading for reading in found}
             verdicts = {path: Verdict() for path in readings}
             for path, reading in readings.items():
                 self._intend(reading.plan, start_resting=False)
@@ -229,7 +231,7 @@ class Supervisor:
         Raises:
             NotFoundError: no such file is up.
         """
-        async with self._claims.turn(lambda: keys_of_files([path], self.sources, self.specs())):
+        async with self.claims.turn(f"down {path}", lambda: keys_of_files([path], self.sources, self.specs())):
             self._source(path)
             names = [name for name, instance in self._instances.items() if instance.spec.source == path]
             await self._end(self._instances[name] for name in names)
@@ -281,29 +283,29 @@ class Supervisor:
         return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
 
     @asynccontextmanager
-    async def _changing(self, read: Callable[[], dict[str, Reading]]) -> AsyncIterator[dict[str, Reading]]:
+    async def _changing(self, what: str, read: Callable[[], list[Reading]]) -> AsyncIterator[list[Reading]]:
         """The turn of a request that starts what files say, and what they say then; none once the daemon leaves."""
-        readings: dict[str, Reading] = {}
+        readings: list[Reading] = []
 
         def keys() -> Keys:
-            readings.clear()
-            readings.update(read())
-            plans = [reading.plan for reading in readings.values()]
-            return keys_of_files(readings, self.sources, self.specs(), plans)
+            readings[:] = read()
+            plans = [reading.plan for reading in readings]
+            return keys_of_files([plan.source for plan in plans], self.sources, self.specs(), plans)
 
         self._refuse_if_leaving()
-        async with self._claims.turn(keys):
+        async with self.claims.turn(what, keys):
             self._refuse_if_leaving()
             yield readings
 
     async def _begin(self, names: Sequence[str], event: Start | Restart) -> None:
         """Start or restart by hand, unless another one at work has its group or its port."""
         self._refuse_if_leaving()
-        async with self._claims.turn(lambda: keys_of((), [one.spec for one in self._named(names)])):
+        words = " ".join(["start" if isinstance(event, Start) else "restart", *names])
+        async with self.claims.turn(words, lambda: keys_of((), [one.spec for one in self._named(names)])):
             self._refuse_if_leaving()
             for instance in self._named(names):
                 if rival := rival_of(instance.spec, self.seats()):
-                    verb, name = "start" if isinstance(event, Start) else "restart", instance.spec.name
+                    verb, name = words.split()[0], instance.spec.name
                     raise InstanceError(
                         f"cannot {verb} {name}: {rival} runs",
                         hint=f"switch to it: infer-dev switch {name}; or stop {rival.split()[0]} first",

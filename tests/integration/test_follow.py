@@ -84,13 +84,18 @@ def kill_daemon(cli: Cli) -> None:
     eventually(lambda: not is_alive(pid))
 
 
-def test_followers_go_on_with_the_next_daemon_and_end_with_down(
+def test_followers_go_on_with_the_next_daemon_and_end_with_what_they_follow(
     cli: Cli, tmp_path: Path, free_port: Callable[[], int], follow: Callable[..., Follower]
 ) -> None:
-    path = rack(tmp_path, "alpha", free_port())
-    assert cli("up", path).returncode == 0
-    log, events = follow("logs", "alpha", "-f"), follow("events", "-f", "--json")
-    eventually(lambda: log.numbers() and events.ids())
+    path, other = rack(tmp_path, "alpha", free_port()), rack(tmp_path, "beta", free_port())
+    assert cli("up", path).returncode == cli("up", other).returncode == 0
+    log, events, gone = follow("logs", "alpha", "-f"), follow("events", "-f", "--json"), follow("logs", "beta", "-f")
+    eventually(lambda: log.numbers() and events.ids() and gone.numbers())
+
+    assert cli("down", other).returncode == 0
+    assert gone.process.wait(timeout=30) == 0
+    assert gone.err.read_text() == "infer-dev: beta was taken down: its log ends here\n"
+    assert gone.out.read_bytes() == (tmp_path / "logs" / "llama-server-beta.log").read_bytes()
 
     assert cli("daemon", "--replace").returncode == 0
     seen = log.numbers()[-1]
@@ -135,17 +140,3 @@ def test_followers_that_wait_for_a_daemon_end_with_ctrl_c_or_go_on_with_a_histor
     assert cli("restart", "alpha").returncode == 0
     ids = [int(json.loads(line)["id"]) for line in cli("events", "--json").stdout.splitlines()]
     eventually(lambda: patient.ids()[-len(ids) :] == ids)
-
-
-def test_follower_ends_when_its_instance_is_taken_down(
-    cli: Cli, tmp_path: Path, free_port: Callable[[], int], follow: Callable[..., Follower]
-) -> None:
-    one, other = rack(tmp_path, "alpha", free_port()), rack(tmp_path, "beta", free_port())
-    assert cli("up", one).returncode == cli("up", other).returncode == 0
-    log = follow("logs", "alpha", "-f")
-    eventually(log.numbers)
-    assert cli("down", one).returncode == 0
-    assert log.process.wait(timeout=30) == 0
-    assert log.err.read_text() == "infer-dev: alpha was taken down: its log ends here\n"
-    assert log.out.read_bytes() == (tmp_path / "logs" / "llama-server-alpha.log").read_bytes()
-    assert cli.status()["beta"]["state"] == "ready"

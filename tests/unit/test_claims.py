@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from infer_dev.errors import ConfigError
+from infer_dev.errors import ConfigError, UnavailableError
 from infer_dev.plan.model import Api, Command, Endpoint, Spec
-from infer_dev.supervisor.claims import Claims, Keys, keys_of
+from infer_dev.supervisor.claims import HUNG_UP, Claims, Keys, keys_of
 
 
 def keys(*names: str) -> Callable[[], Keys]:
@@ -37,7 +37,7 @@ class Requests:
         await self.settle()
 
     async def _hold(self, name: str, wanted: Callable[[], Keys] | None) -> None:
-        async with self.claims.turn(wanted):
+        async with self.claims.turn(name, wanted):
             self.begun.append(name)
             await self._may_end[name].wait()
 
@@ -138,7 +138,7 @@ async def test_no_two_that_clash_ever_hold_their_turn_at_once() -> None:
     async def request() -> None:
         mine = frozenset(random.sample("abcdef", random.randint(1, 3)))
         with suppress(TimeoutError):
-            async with asyncio.timeout(random.choice([None, None, 0.001])), claims.turn(keys(*mine)):
+            async with asyncio.timeout(random.choice([None, None, 0.001])), claims.turn("x", keys(*mine)):
                 assert all(mine.isdisjoint(other) for other in held)
                 held.append(mine)
                 try:
@@ -171,3 +171,18 @@ def test_what_files_say_of_the_api_clashes_with_the_like_and_with_its_port() -> 
     assert said & keys_of(["/g"], (), [Api(token="t")])
     assert said & keys_of(["/g"], [spec("a", port=9000)])
     assert not said & keys_of(["/g"], [spec("a", port=8000)], [Api()])
+
+
+async def test_request_nobody_waits_for_any_more_is_withdrawn_before_its_turn_and_not_after() -> None:
+    requests, gone = Requests(), list[str]()
+    for name in ("1", "2", "3"):
+        HUNG_UP.set(lambda name=name: name in gone)
+        await requests.ask(name, keys("a"))
+    assert [one["what"] for one in requests.claims.under_way()] == ["1", "2", "3"]
+    assert [one["waits_for"] for one in requests.claims.under_way()] == [[], ["1"], ["1", "2"]]
+    gone += ["1", "2"]
+    with pytest.raises(UnavailableError):
+        await requests.tasks["2"]
+    await requests.end("1")
+    await requests.tasks["1"]  # it had begun: it came to its end
+    assert requests.begun == ["1", "3"]
