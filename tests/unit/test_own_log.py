@@ -1,5 +1,6 @@
 """A process that keeps its own log small: a real one each, whose stderr is the log."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,13 @@ def test_log_whose_folder_is_gone_does_no_harm(tmp_path: Path) -> None:
     )
     assert result.read_text() == "done"
     assert (folder / "daemon.log").read_text() == "after\n"
+
+
+def test_log_of_boot_belongs_to_the_owner_of_its_folder_who_keeps_it_small(tmp_path: Path) -> None:
+    owner = 12345 if os.getuid() == 0 else os.getuid()
+    os.chown(tmp_path, owner, -1)
+    path = tmp_path / "boot.log"
+    script = "from infer_dev.boot import report\nreport.spare_the_terminal(sys.argv[1])\nreport.info('begins')"
+    subprocess.run([sys.executable, "-c", f"import sys\n{script}", path], cwd=ROOT, check=True)
+    assert path.stat().st_uid == owner
+    assert path.read_text().endswith(" INFO boot: begins\n")
