@@ -34,7 +34,8 @@ def telling(daemon: DaemonClient, *words: str) -> Callable[[], None]:
 
 def waits_for(status: Mapping[str, Any], what: str) -> str:
     """One line about what a request waits for; "" if that is nothing but its own work. Any: JSON."""
-    first = [name for one in status["daemon"]["requests"] if one["what"] == what for name in one["waits_for"]]
+    requests = status["daemon"].get("requests", [])  # a daemon of an older version tells nothing
+    first = [name for one in requests if one["what"] == what for name in one["waits_for"]]
     if not first:
         return ""
     stopping = [
