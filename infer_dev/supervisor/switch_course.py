@@ -7,7 +7,7 @@ somebody else does meanwhile shows in the answers, and a switch that it defeats 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -80,7 +80,6 @@ class Course:
         if self.note.phase not in UNTOUCHED:
             return False
         self._off.set()
-        self._means.reader.hurry()
         return True
 
     async def run(self) -> Receipt:
@@ -138,8 +137,8 @@ class Course:
             restore=tuple(one.spec.name for one in going if one.wanted),
             was_resting=is_at_rest(seat) or not seat.wanted,
         )
-        await self._look(seat, going)
-        await examine(seat.spec, self._supervisor, self._means.reader)
+        await self._unless_called_off(self._look(seat, going))
+        await self._unless_called_off(examine(seat.spec, self._supervisor, self._means.reader))
         if going:
             self._enter(Phase.DRAIN)
             await self._drain(going)
@@ -169,22 +168,14 @@ class Course:
         await asyncio.to_thread(look, seat.spec, [one.spec.endpoint for one in [*going, *mine]])
 
     async def _drain(self, going: list[Seat]) -> None:
-        """Wait until nobody is served any more, or as long as may be; not longer than until it is called off."""
+        """Wait until nobody is served any more, or as long as may be."""
         asked_s = self.note.wish.drain_timeout_s
         waits = []
         for seat in going:
             timeout_s = seat.spec.policy.drain_timeout_s if asked_s is None else asked_s
             if seat.state is State.READY and timeout_s > 0:
                 waits.append(_drained(seat.spec, timeout_s))
-        drained, off = asyncio.create_task(_all(waits)), asyncio.create_task(self._off.wait())
-        try:
-            await asyncio.wait((drained, off), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            off.cancel()
-            drained.cancel()
-            await asyncio.gather(drained, off, return_exceptions=True)
-        if not drained.cancelled():
-            drained.result()
+        await self._unless_called_off(_all(waits))
 
     async def _until_free(self, gone: list[Seat]) -> None:
         """Wait until the memory of those that left can be had; longer than its time it is not waited for."""
@@ -270,6 +261,18 @@ class Course:
     def _refuse_if_leaving(self) -> None:
         if self._supervisor.is_leaving:
             raise DaemonLeavesError
+
+    async def _unless_called_off(self, work: Coroutine[None, None, None]) -> None:
+        """Do something that may take long, up to its end or until the switch is called off."""
+        working, off = asyncio.create_task(work), asyncio.create_task(self._off.wait())
+        try:
+            await asyncio.wait((working, off), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            off.cancel()
+            working.cancel()
+            await asyncio.gather(working, off, return_exceptions=True)
+        self._end_if_called_off()
+        working.result()
 
     def _end_if_called_off(self) -> None:
         if self._off.is_set():
