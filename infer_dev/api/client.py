@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import time
 
+from infer_dev.api.pieces import END_COMMENT, STOPPED, Ended, pieces_of
 from infer_dev.errors import InferDevError, TimedOutError, UnavailableError, from_problem
 from infer_dev.settings import OVERRIDES_VAR, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 DEFAULT_TIMEOUT_S = 30.0
+SLOW_S = 1.0
 OK_STATUS = 200
 
 
@@ -52,10 +55,18 @@ class DaemonClient:
         return self._json("GET", target, None, timeout_s)
 
     def post(
-        self, target: str, body: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+        self,
+        target: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float | None = None,
+        when_slow: Callable[[], None] | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        """The JSON answer to a POST. Without `timeout_s` it waits as long as the daemon takes."""
-        return self._json("POST", target, body or {}, timeout_s)
+        """The JSON answer to a POST. Without `timeout_s` it waits as long as the daemon takes.
+
+        `when_slow` is called, once, if there is no answer after SLOW_S.
+        """
+        return self._json("POST", target, body or {}, timeout_s, when_slow)
 
     def stream(self, target: str, *, timeout_s: float | None = None) -> Iterator[bytes]:
         """The pieces of a long answer as they come. `timeout_s` bounds the whole."""
@@ -64,14 +75,36 @@ class DaemonClient:
             raise _problem(b"".join(pieces))
         yield from pieces
 
+    def log_pieces(self, name: str, *, tail: int | None = None, at: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """An instance's log and what is still to come, in pieces: the position behind each, and its bytes.
+
+        Args:
+            name: the instance.
+            tail: begin that many lines before its end; default: with the oldest.
+            at: begin at a position told before, instead.
+
+        Raises:
+            Ended: nothing more will come. Without it the daemon was lost: the next one goes on from the last `at`.
+            UnavailableError: no daemon.
+            InferDevError: what the daemon answered with.
+        """
+        begin = f"at={at}" if at is not None else f"tail={tail}" if tail is not None else ""
+        return pieces_of(self.stream(f"/logs/{_quoted(name)}?follow=1&pieces=1&{begin}"))
+
     def events(
         self, after_id: int, *, follow: bool = True, timeout_s: float | None = None
     ) -> Iterator[dict[str, Any]]:  # Any: JSON
-        """The records after an id."""
+        """The records after an id.
+
+        Raises:
+            Ended: no more will come from this daemon or another one; all instances were stopped.
+        """
         buffer = b""
         for piece in self.stream(f"/events?after={after_id}&follow={int(follow)}", timeout_s=timeout_s):
             *blocks, buffer = (buffer + piece).split(b"\n\n")
             for block in blocks:
+                if block == END_COMMENT.strip():
+                    raise Ended(STOPPED)
                 data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
                 if data:
                     yield json.loads(b"\n".join(data))
@@ -113,9 +146,14 @@ class DaemonClient:
         return connection
 
     def _json(
-        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, object] | None,
+        timeout_s: float | None,
+        when_slow: Callable[[], None] | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        status, pieces = self._request(method, target, body, timeout_s)
+        status, pieces = self._request(method, target, body, timeout_s, when_slow)
         data = b"".join(pieces)
         if status != OK_STATUS:
             raise _problem(data)
@@ -125,7 +163,12 @@ class DaemonClient:
         return answer
 
     def _request(
-        self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, object] | None,
+        timeout_s: float | None,
+        when_slow: Callable[[], None] | None = None,
     ) -> tuple[int, Iterator[bytes]]:
         """The status of the answer, and its body in pieces as they come."""
         data = json.dumps(body).encode() if body is not None else b""
@@ -136,6 +179,8 @@ class DaemonClient:
                 f"{method} {target} HTTP/1.0\r\nHost: infer-dev\r\nContent-Length: {len(data)}\r\n\r\n".encode()
                 + data
             )
+            if when_slow is not None and not select.select([connection], [], [], SLOW_S)[0]:
+                when_slow()
             status, rest = _read_head(connection)
         except TimeoutError as err:
             connection.close()

@@ -21,6 +21,7 @@ from infer_dev.api.switch import SwitchRoutes
 from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
 from infer_dev.host import cgroup, gpu, oom
+from infer_dev.host.own_log import KEPT_PARTS, MOST_BYTES, OwnLog, is_stderr
 from infer_dev.host.printable import printable, printable_line
 from infer_dev.host.private_dir import make_runtime_dir
 from infer_dev.host.process import OFFSPRING, life_id
@@ -28,11 +29,11 @@ from infer_dev.host.pulse import Pulse
 from infer_dev.host.runtime_dir import Lock
 from infer_dev.host.sweep import MarkScan
 from infer_dev.plan.model import Endpoint, Plan
-from infer_dev.settings import HISTORY_NAME, SWITCH_NAME, socket_path
+from infer_dev.settings import BOOT_LOG_NAME, DAEMON_LOG_NAME, HISTORY_NAME, SWITCH_NAME, socket_path
 from infer_dev.supervisor.boot_errors import BootErrors
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History, Journal
-from infer_dev.supervisor.log_keeper import keep
+from infer_dev.supervisor.log_keeper import LogDuty, keep
 from infer_dev.supervisor.order import Gate
 from infer_dev.supervisor.state import StateStore
 from infer_dev.supervisor.supervisor import Supervisor
@@ -139,7 +140,8 @@ async def _serve(runtime: str, environ: Mapping[str, str], lock: Lock, ready_fd:
             pulse.ready()
             pulse.on_exits(orphans.add_all, orphans.stop_expecting)
             beating = _beat(pulse, around, supervisor, lock, control)
-            logs = keep(supervisor.log_duties, around.clock)
+            shared = _shared_log(runtime)
+            logs = keep(lambda: [*supervisor.log_duties(), *shared], around.clock)
             others = [
                 tasks.create_task(other) for other in (_warm_up(), beating, logs, tcp.follow(), switching.run())
             ]
@@ -166,11 +168,21 @@ def _switcher(supervisor: Supervisor, around: Surroundings) -> "Switcher":
     return Switcher(supervisor, around, _judge)
 
 
+def _shared_log(runtime: str) -> list[LogDuty]:
+    """The log in which boot has the output of all that runs in the background, if it is written there."""
+    path = os.path.join(runtime, BOOT_LOG_NAME)
+    if not is_stderr(path):
+        return []
+    whole = (1 + KEPT_PARTS) * MOST_BYTES
+    return [LogDuty(path=path, rotate_bytes=MOST_BYTES, rotate_s=0, total_bytes=whole, has_writer=True)]
+
+
 async def _beat(
     pulse: Pulse, around: Surroundings, supervisor: Supervisor, lock: Lock, control: ControlSocket
 ) -> None:
     """Once a second: say that we live, see that time goes on, and that what others find us by is still there."""
     errors = BootErrors(around.runtime, around.history)
+    own_log = OwnLog(os.path.join(around.runtime, DAEMON_LOG_NAME))
     while True:
         pulse.beat()
         errors.look()
@@ -190,6 +202,8 @@ async def _beat(
             await control.heal()
         except (OSError, UnavailableError) as err:
             log.error("cannot make the runtime directory again: %s", err)  # noqa: TRY400 - the message tells all
+        with contextlib.suppress(OSError):  # as on a full disk: it writes on where it did
+            own_log.look()
 
 
 def _become_subreaper() -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
+from infer_dev.api.pieces import END_COMMENT
 from infer_dev.errors import UsageError
 from infer_dev.supervisor.history import History, Kind, Record
 
@@ -39,9 +40,17 @@ def latest(history: History, after_id: int, kinds: AbstractSet[str] = ALL_KINDS)
 
 
 async def stream(
-    history: History, after_id: int, kinds: AbstractSet[str] = ALL_KINDS, *, keepalive_s: float = KEEPALIVE_S
+    history: History,
+    after_id: int,
+    kinds: AbstractSet[str] = ALL_KINDS,
+    *,
+    keepalive_s: float = KEEPALIVE_S,
+    ended: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[bytes]:
-    """The records above `after_id` and those to come; a comment in quiet times keeps proxies from hanging up."""
+    """The records above `after_id` and those to come; a comment in quiet times keeps proxies from hanging up.
+
+    Another comment is the last where, by `ended`, no other daemon is to be waited for.
+    """
     records = history.follow(after_id)
     pending: asyncio.Future[Record] | None = None
     try:
@@ -50,6 +59,8 @@ async def stream(
                 pending = asyncio.ensure_future(anext(records))
             done, _ = await asyncio.wait({pending}, timeout=keepalive_s)
             if done and isinstance(pending.exception(), StopAsyncIteration):
+                if ended():
+                    yield END_COMMENT
                 return
             if done:
                 record, pending = pending.result(), None

@@ -66,6 +66,20 @@ class SwitchBody(_Body):
     wait: bool | None = Field(default=None, description="true: wait for the switch that is under way")
     drain_timeout_s: float | None = Field(default=None, ge=0, description="how long requests to the old one may take")
     proof_timeout_s: float | None = Field(default=None, ge=0, description="how long the one completion may take")
+    ticket: str | None = Field(default=None, description="a word of your own, by which it can be called off")
+
+
+class CancelBody(_Body):
+    """Which switch is called off: one of the two."""
+
+    ticket: str | None = Field(default=None, description="with which it was asked for")
+    id: int | None = Field(default=None, description="of the switch under way")
+
+
+class CancelReply(_Reply):
+    """Whether it was."""
+
+    cancelled: bool = Field(description="false: it is too late, it goes on")
 
 
 class Problem(_Reply):
@@ -97,6 +111,9 @@ class Daemon(_Reply):
     api: list[str] = Field(description="where it answers")
     api_note: str = Field(description="why it does not answer where it should, or empty")
     switch: JsonObject | None = Field(default=None, description="the switch under way, else the latest receipt")
+    requests: list[JsonObject] = Field(
+        default=[], description="those under way: what, for_s, and waits_for, what has to be over before its turn"
+    )
 
 
 class Instance(_Reply):

@@ -81,6 +81,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=(
             Query(name="tail", about="its last lines", schema=COUNT),
             Query(name="follow", about="1: and what comes", schema=FLAG),
+            Query(name="pieces", about="1: in pieces, each with its position", schema=FLAG),
+            Query(name="at", about="what comes after this position"),
         ),
         kinds=(TEXT,),
     ),
@@ -113,6 +115,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body="SwitchBody",
         reply="Receipt",
         kinds=(JSON, SSE),
+    ),
+    ("POST", "/switch/cancel"): Operation(
+        about="Call a switch off that has changed nothing yet", body="CancelBody", reply="CancelReply"
     ),
 }
 
@@ -194,6 +199,6 @@ def _operation(method: str, path: str, operation: Operation, references: Documen
         },
     }
     if operation.body:
-        needed = operation.body in ("UpBody", "SwitchBody")
+        needed = operation.body in ("UpBody", "SwitchBody", "CancelBody")
         told["requestBody"] = {"required": needed, "content": {JSON: {"schema": references[operation.body]}}}
     return told

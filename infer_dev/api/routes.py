@@ -1,6 +1,5 @@
 """What the daemon answers: each route asks the supervisor and puts its answer into JSON."""
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -10,20 +9,19 @@ from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.catalog import Catalog, wrapper_keys
 from infer_dev.api.http import Request, Response, Router, json_response
+from infer_dev.api.log_route import LogRoute, is_count
 from infer_dev.api.observe import Observe
 from infer_dev.api.openapi import OpenApi
 from infer_dev.api.switch import SwitchRoutes
 from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
-from infer_dev.host import logfile, logread
+from infer_dev.host import logfile
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json
 from infer_dev.supervisor.reading import Asked
 from infer_dev.supervisor.supervisor import Supervisor
-
-MOST_DIGITS = 15  # of an event's id, of a number of lines; CPython refuses some thousand with an error
 
 
 class Routes:
@@ -54,7 +52,7 @@ class Routes:
         router.add("GET", "/status", self.status)
         router.add("GET", "/models", Catalog(self._supervisor).models)
         router.add("GET", "/events", self.events)
-        router.add("GET", "/logs/{name}", self.logs)
+        router.add("GET", "/logs/{name}", LogRoute(self._supervisor).logs)
         router.add("POST", "/up", self.up)
         router.add("POST", "/plan", self.plan)
         router.add("POST", "/reload", self.reload)
@@ -142,8 +140,8 @@ class Routes:
             await self._supervisor.wait_left()
         else:
             names = await self._supervisor.down(_absolute(config))
-            if not self._supervisor.sources:
-                self._supervisor.leave()
+            await self._supervisor.leave_unused()
+            if self._supervisor.is_leaving:
                 await self._supervisor.wait_left()
         return json_response({"names": names, "left": self._supervisor.has_left, "pid": os.getpid()})
 
@@ -178,7 +176,7 @@ class Routes:
     async def events(self, request: Request) -> Response:
         """Server-sent events from `Last-Event-ID` or `?after=ID` on; `?kind=a,b`; `?follow=0`: what there is."""
         given = request.headers.get("last-event-id") or request.query.get("after", "0")
-        if not _is_count(given):
+        if not is_count(given):
             raise UsageError(f"cannot read the request: after: expected an event's id, got {given!r}")
         history, kinds = self._supervisor.history, events.kinds_of(request.query.get("kind", ""))
         if request.query.get("follow") == "0":
@@ -187,19 +185,8 @@ class Routes:
                 (given, kinds),
                 lambda: Response(events.latest(history, int(given), kinds), content_type="text/event-stream"),
             )
-        return Response(events.stream(history, int(given), kinds), content_type="text/event-stream")
-
-    async def logs(self, request: Request) -> Response:
-        """An instance's log, rotated parts first; `?tail=N` its last lines, `?follow=1` what comes as well."""
-        status = self._supervisor.status([request.path["name"]])[0]
-        tail = request.query.get("tail", "")
-        if tail and not _is_count(tail):
-            raise UsageError(f"cannot read the request: tail: expected a number of lines, got {tail!r}")
-        start = logread.START
-        if tail:  # may have to read hundreds of megabytes
-            start = await asyncio.to_thread(logread.position_of_tail, status.log_file, int(tail))
-        body = logread.read_on(status.log_file, start, follow=request.query.get("follow") == "1")
-        return Response(body, content_type="text/plain; charset=utf-8")
+        body = events.stream(history, int(given), kinds, ended=lambda: self._supervisor.has_stopped_all)
+        return Response(body, content_type="text/event-stream")
 
     def _states(self, names: Sequence[str]) -> dict[str, str]:
         statuses = self._supervisor.status(names) if names else []
@@ -214,6 +201,7 @@ class Routes:
             "api": [self._address, *self._supervisor.door.urls],
             "api_note": self._supervisor.door.note,
             "switch": self._switching.status(),
+            "requests": self._supervisor.claims.under_way(),
         }
 
 
@@ -242,10 +230,6 @@ def _asked(request: Request) -> tuple[Source, Asked]:
         raise UsageError(f"cannot read the request: {err}") from err
     check, keep_going = body["check"] is not False, bool(body["keep_going"])
     return source, Asked(plan=plan, check=check, keep_going=keep_going, refused=refused)
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _absolute(path: str) -> str:

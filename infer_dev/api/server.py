@@ -16,6 +16,7 @@ from infer_dev.api.http import Request, Response, Router, problem_response
 from infer_dev.api.peer import Peer
 from infer_dev.api.refusals import BusyError, TooLargeError
 from infer_dev.errors import InferDevError, UsageError
+from infer_dev.supervisor.claims import HUNG_UP
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         peer = Peer(reader, writer, stall_s=self._limits.stall_s)
+        HUNG_UP.set(reader.at_eof)
         try:
             if len(self._open) >= self._limits.connections:
                 await self._turn_away(peer)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # see above
 SWITCHER = "infer_dev.supervisor.switch.switcher"
 KEEPALIVE_S = 15.0
 MAX_SECONDS = 10 * 365 * 86400.0  # more than a timer can take is no limit
-KEYS = ("model", "wait", "drain_timeout_s", "proof_timeout_s")
+KEYS = ("model", "wait", "drain_timeout_s", "proof_timeout_s", "ticket")
 
 
 class SwitchRoutes:
@@ -55,18 +55,31 @@ class SwitchRoutes:
     def add_to(self, router: Router) -> None:
         """Register them."""
         router.add("POST", "/switch", self.switch)
+        router.add("POST", "/switch/cancel", self.cancel)
 
     async def switch(self, request: Request) -> Response:
         """Make an instance the one that runs in its group; `?stream=1` tells each phase as it comes.
 
-        Body: `{"model": NAME or alias, "wait": bool, "drain_timeout_s": seconds, "proof_timeout_s": seconds}`, the
-        last three optional. Answers 422, the receipt in the problem document, if the switch failed.
+        Body: `{"model": NAME or alias, "wait": bool, "drain_timeout_s": seconds, "proof_timeout_s": seconds,
+        "ticket": a word by which it can be called off}`, all but the first optional. Answers 422, the receipt in the
+        problem document, if the switch failed.
         """
         wish = _wish(request)
         job = (await self._ready()).ask(**wish)
         if request.query.get("stream", "0") not in ("", "0"):
             return Response(stream(job), content_type="text/event-stream")
         return answer(await job.result())
+
+    async def cancel(self, request: Request) -> Response:
+        """Call a switch off that has changed nothing yet.
+
+        Body: `{"ticket": …}` with which it was asked for, or `{"id": …}` of the one under way.
+        """
+        body = request.json({"ticket": str | None, "id": int | None})
+        if (body["ticket"] is None) == (body["id"] is None):
+            raise UsageError("cannot read the request: send the switch's ticket or its id")
+        off = (await self._ready()).call_off(ticket=body["ticket"], switch_id=body["id"])
+        return json_response({"cancelled": off})
 
 
 def answer(receipt: "Receipt") -> Response:
@@ -124,8 +137,12 @@ def _wish(request: Request) -> dict[str, Any]:  # Any: keyword arguments of seve
     wait = body.get("wait")
     if not isinstance(wait, bool | None):
         raise UsageError("cannot read the request: wait: expected true or false")
-    drain_s, proof_s = (_seconds(body, key) for key in KEYS[2:])
-    return {"word": body["model"], "wait": bool(wait), "drain_timeout_s": drain_s, "proof_timeout_s": proof_s}
+    ticket = body.get("ticket")
+    if not isinstance(ticket, str | None):
+        raise UsageError("cannot read the request: ticket: expected a string")
+    drain_s, proof_s = (_seconds(body, key) for key in KEYS[2:4])
+    times = {"drain_timeout_s": drain_s, "proof_timeout_s": proof_s}
+    return {"word": body["model"], "wait": bool(wait), "ticket": ticket, **times}
 
 
 def _seconds(body: dict[str, object], key: str) -> float | None:

@@ -26,6 +26,8 @@ def spare_the_terminal(path: str) -> None:
         _log_fd = os.open(
             path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE
         )
+        folder = os.stat(os.path.dirname(path))
+        os.fchown(_log_fd, folder.st_uid, folder.st_gid)  # it is the daemon that keeps it small
 
 
 def background_fd() -> int:

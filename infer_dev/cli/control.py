@@ -4,6 +4,7 @@ import threading
 
 from infer_dev.api.client import DaemonClient, instance_target, status_target
 from infer_dev.cli.launch import client
+from infer_dev.cli.patience import telling
 from infer_dev.cli.progress import deadline_of, wait_until_settled
 from infer_dev.errors import EXIT_OK, InferDevError
 
@@ -47,7 +48,7 @@ def _act(daemon: DaemonClient, names: tuple[str, ...], action: str, *, wait: boo
     states: dict[str, str] = {}
     first_id: int | None = None
     for name in names:
-        answer = daemon.post(instance_target(name, action))
+        answer = daemon.post(instance_target(name, action), when_slow=telling(daemon, action, name))
         states |= answer["states"]
         first_id = answer["last_id"] if first_id is None else first_id
     if not wait:

@@ -8,8 +8,9 @@ import sys
 from collections import deque
 
 from infer_dev.api.client import logs_target
+from infer_dev.cli.follow import follow_events, follow_log
 from infer_dev.cli.launch import client
-from infer_dev.cli.progress import events_of_all_daemons, transition_line
+from infer_dev.cli.progress import transition_line
 from infer_dev.cli.text import sanitized
 from infer_dev.errors import EXIT_OK
 from infer_dev.host.printable import begun_sequence
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 def logs(name: str, *, follow: bool = False, tail: int | None = None) -> int:
     """Print what is kept of an instance's log, the oldest line first; on a terminal without control characters."""
-    print_pieces(client().stream(logs_target(name, tail=tail, follow=follow)))
+    daemon = client()
+    there = daemon.stream(logs_target(name, tail=tail, follow=False))
+    print_pieces(follow_log(daemon, name, tail=tail) if follow else there)
     return EXIT_OK
 
 
@@ -62,7 +65,7 @@ def events(*, follow: bool = False, tail: int | None = None, as_json: bool = Fal
     if follow:
         if tail == 0:
             last_id = max((event["id"] for event in daemon.events(0, follow=False)), default=0)
-        for _ in _then(events_of_all_daemons(daemon, last_id), as_json=as_json):
+        for _ in _then(follow_events(daemon, last_id), as_json=as_json):
             pass
     return EXIT_OK
 

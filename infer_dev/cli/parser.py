@@ -143,7 +143,8 @@ def restart(names: tuple[str, ...], *, no_wait: bool, timeout_s: float | None) -
     "drain_timeout_s",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
-    help="let requests to the old one finish for as long as this, instead of its control.drain_timeout_s",
+    help="let requests to the old one finish for as long as this, instead of its control.drain_timeout_s; "
+    "Ctrl-C calls the switch off",
 )
 @_json
 def switch(name: str, *, wait: bool, drain_timeout_s: float | None, as_json: bool) -> int:

@@ -26,8 +26,10 @@ def plan(config: str | None = None, *, as_json: bool = False) -> int:
     daemon = client()
     if daemon.is_alive():
         from infer_dev.api.client import caller_request  # noqa: PLC0415 - where there is a daemon
+        from infer_dev.cli.patience import telling  # noqa: PLC0415 - as above
 
-        answer = daemon.post("/plan", caller_request(path, os.environ))
+        slow = telling(daemon, "plan", os.path.abspath(path))
+        answer = daemon.post("/plan", caller_request(path, os.environ), when_slow=slow)
     else:
         answer = _without_a_daemon(path)
     if as_json:
@@ -44,7 +46,8 @@ def reload(
     config: str | None = None, *, wait: bool = True, timeout_s: float | None = None, check: bool = True
 ) -> int:
     """Read files that are up again; wait until what was started is ready or has failed."""
-    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - for this command only
+    from infer_dev.cli.patience import telling  # noqa: PLC0415 - for this command only
+    from infer_dev.cli.progress import deadline_of, wait_until_settled  # noqa: PLC0415 - as above
     from infer_dev.cli.up import tell_warnings  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
@@ -54,7 +57,9 @@ def reload(
 
         up = {str(one["source"]) for one in daemon.get("/status")["instances"]}
         give_log_folders([config] if config else sorted(up))
-    answer = daemon.post("/reload", {"config": os.path.abspath(config) if config else None, "check": check})
+    path = os.path.abspath(config) if config else None
+    slow = telling(daemon, "reload", *([path] if path else []))
+    answer = daemon.post("/reload", {"config": path, "check": check}, when_slow=slow)
     for path, result in answer["files"].items():
         tell_warnings(result["warnings"])
         if not result["refused"]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 
 from infer_dev.api.client import DaemonClient, status_target
+from infer_dev.api.pieces import Ended
 from infer_dev.cli.text import duration, is_terminal, sanitized
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, NotFoundError, TimedOutError, UnavailableError
 from infer_dev.states import SETTLED
@@ -113,11 +113,15 @@ def events_of_all_daemons(
         TimedOutError: the deadline came.
     """
     while True:
-        with contextlib.suppress(UnavailableError):
+        try:
             timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
             for event in daemon.events(after_id, timeout_s=timeout_s):
                 after_id = event["id"]
                 yield event
+        except Ended:
+            return
+        except UnavailableError:
+            pass
         if not _comes_back(daemon, deadline):
             return
 

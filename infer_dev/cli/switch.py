@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
 from infer_dev.cli.launch import answers_soon, client
 from infer_dev.cli.text import duration, is_terminal, sanitized
-from infer_dev.errors import EXIT_FAILED, EXIT_OK, UnavailableError, from_problem
+from infer_dev.errors import EXIT_FAILED, EXIT_OK, InferDevError, NotFoundError, UnavailableError, from_problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one
 POLL_S = 0.2
+CANCEL_S = 5.0
 
 
 def switch(name: str, *, wait: bool = False, drain_timeout_s: float | None = None, as_json: bool = False) -> int:
     """Switch to an instance; its phases on stderr as they pass, the receipt on stdout."""
-    body = {"model": name, "wait": wait, "drain_timeout_s": drain_timeout_s}
+    body = {"model": name, "wait": wait, "drain_timeout_s": drain_timeout_s, "ticket": os.urandom(8).hex()}
     receipt = _receipt(client(), body, Phases(live=is_terminal(sys.stderr)))
     if as_json:
         print(json.dumps(receipt, ensure_ascii=False, indent=2))
@@ -61,12 +63,24 @@ def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) ->
         gone = err
     except KeyboardInterrupt:
         shown.close()
-        if begun is not None:
-            print("the switch goes on: see `infer-dev status --json`, `infer-dev events`", file=sys.stderr)
+        print(_called_off(daemon, body["ticket"]), file=sys.stderr)
         raise
     finally:
         shown.close()
     return _from_next_daemon(daemon, begun, gone)
+
+
+def _called_off(daemon: DaemonClient, ticket: object) -> str:
+    """Call the switch off, if that can still be; returns what came of it, for people."""
+    see = "see `infer-dev status --json`, `infer-dev events`"
+    try:
+        if daemon.post("/switch/cancel", {"ticket": ticket}, timeout_s=CANCEL_S)["cancelled"]:
+            return "the switch was called off: nothing was changed"
+    except NotFoundError:
+        return f"the switch is over: {see}"
+    except InferDevError:
+        return f"cannot call the switch off: {see}"
+    return f"the switch goes on, the old one has been stopped: {see}"
 
 
 class Phases:

@@ -50,6 +50,7 @@ def up(
             raise
         ahead = {}  # it took over what runs, and refuses only what would get a new process
     from infer_dev.api.client import caller_request  # noqa: PLC0415 - while the daemon starts
+    from infer_dev.cli.patience import telling  # noqa: PLC0415 - as above
     from infer_dev.cli.progress import deadline_of  # noqa: PLC0415 - as above
 
     deadline = deadline_of(timeout_s)
@@ -57,7 +58,7 @@ def up(
     is_new, daemon = launch.wait() if is_new is None else is_new, client()
     body = {"check": check, "keep_going": keep_going, **caller_request(path, os.environ), **ahead}
     try:
-        result = daemon.post("/up", body)
+        result = daemon.post("/up", body, when_slow=telling(daemon, "up", os.path.abspath(path)))
     except InferDevError:
         if is_new:
             _leave(daemon)
@@ -151,9 +152,12 @@ def _read_ahead(path: str, *, check: bool, keep_going: bool) -> dict[str, Any]: 
 
 def down(config: str | None = None) -> int:
     """Stop the instances of one file, or all and the daemon with them."""
+    from infer_dev.cli.patience import telling  # noqa: PLC0415 - `up` has no use for it so early
+
     daemon = client()
+    path = os.path.abspath(config) if config else None
     try:
-        answer = daemon.post("/down", {"config": os.path.abspath(config) if config else None})
+        answer = daemon.post("/down", {"config": path}, when_slow=telling(daemon, "down", *([path] if path else [])))
     except UnavailableError:
         if daemon.is_alive():
             raise
@@ -209,10 +213,10 @@ def _stay_with(daemon: DaemonClient, names: list[str], *, after_id: int) -> int:
 
 
 def _print_log(daemon: DaemonClient, name: str) -> None:
-    from infer_dev.api.client import logs_target  # noqa: PLC0415 - only while attached
+    from infer_dev.cli.follow import follow_log  # noqa: PLC0415 - only while attached
     from infer_dev.cli.logs import print_pieces  # noqa: PLC0415 - only while attached
 
     try:
-        print_pieces(daemon.stream(logs_target(name, tail=0, follow=True)))
+        print_pieces(follow_log(daemon, name, tail=0, tell=lambda _: None))
     except (InferDevError, OSError):
-        return  # the daemon went away, as the main thread tells; or nobody reads any more
+        return  # it cannot be read, as the main thread tells; or nobody reads any more

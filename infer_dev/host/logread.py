@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -63,23 +63,49 @@ def position_of_tail(path: str, lines: int) -> Position:
     return START
 
 
+async def for_ever() -> bool:
+    """The pause of one who follows a log until he is cancelled."""
+    await asyncio.sleep(FOLLOW_POLL_S)
+    return True
+
+
 async def read_on(path: str, position: Position = START, *, follow: bool) -> AsyncIterator[bytes]:
-    """The log's bytes from `position` on, in blocks; with `follow` also those still to come, and b"" in quiet times.
+    """As `read_pieces`, without end if it follows, and without positions."""
+    async with contextlib.aclosing(read_pieces(path, position, follow=follow)) as pieces:
+        async for _, data in pieces:
+            yield data
+
+
+async def read_pieces(
+    path: str, position: Position = START, *, follow: bool, pause: Callable[[], Awaitable[bool]] = for_ever
+) -> AsyncGenerator[tuple[Position, bytes], None]:
+    """The log's bytes from `position` on, in blocks, each with the position behind it; with `follow` those to come.
 
     Every byte comes once, in order, whatever rotation does meanwhile. Where the bytes at `position` are no longer
     kept it begins with the oldest that are. A log that others cut or replace is read on from its new beginning.
+
+    Args:
+        path: the log.
+        position: where to begin; the one behind a block, to go on after it.
+        follow: go on at the end, with b"" in quiet times.
+        pause: waits for a while there; False: what is written by then is the last.
     """
     with contextlib.closing(Reader(path, position)) as reader:
         end = None if follow else reader.end()
-        quiet = 0
+        quiet, goes_on = 0, True
         while end is None or not (reader.is_at(end) or quiet == ATTEMPTS):
             if data := reader.read():
                 quiet = 0
-                yield data
+                yield reader.position, data
                 continue
             quiet += 1
-            yield b""
-            await asyncio.sleep(FOLLOW_POLL_S if follow else RETRY_S)
+            yield reader.position, b""
+            if not goes_on:
+                return
+            if follow:
+                goes_on = await pause()
+            else:
+                await asyncio.sleep(RETRY_S)
 
 
 class Reader:
@@ -98,6 +124,11 @@ class Reader:
         """Close what is open."""
         self._close_live()
         self._close_part()
+
+    @property
+    def position(self) -> Position:
+        """Where the next byte is read; a reader that begins there goes on after the last one."""
+        return self._at
 
     def end(self) -> Position:
         """Where the log ends now."""

@@ -67,7 +67,7 @@ class Reader:
     def __init__(self, environ: Mapping[str, str], judge: Judge | None) -> None:
         """Without `judge` nothing is checked."""
         self._environ, self._judge = environ, judge
-        self._limit: asyncio.Timeout | None = None
+        self._limits: set[asyncio.Timeout] = set()
 
     @property
     def has_judge(self) -> bool:
@@ -85,6 +85,10 @@ class Reader:
         file, plan = resolve_file(source, self._environ)
         return Reading(plan, file)
 
+    def reading(self, source: Source, plan: Plan | None) -> Reading:
+        """As `read`, unless somebody has read it already: `plan`."""
+        return Reading(plan) if plan else self.read(source)
+
     def plan_of(self, source: Source) -> Plan:
         """As `read`, the plan alone."""
         return self.read(source).plan
@@ -94,21 +98,23 @@ class Reader:
         judge, file = self._judge, reading.file
         if judge is None or file is None or not names:
             return Verdict()
+        self._limits.add(limit := asyncio.timeout(CHECK_TIMEOUT_S))
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S) as self._limit:
+            async with limit:
                 return await _in_thread(lambda: judge(file, reading.plan, names, running))
         except TimeoutError:
             log.warning("checking %s takes too long: not waited for", reading.plan.source)
         except Exception:  # owner: the supervisor; a check that goes wrong must not keep instances from running
             log.exception("the check of %s failed: gone on without", reading.plan.source)
         finally:
-            self._limit = None
+            self._limits.discard(limit)
         return Verdict()
 
     def hurry(self) -> None:
-        """Wait no longer for a check that is under way."""
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        """Wait no longer for checks that are under way."""
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
 
 async def _in_thread(call: Callable[[], Verdict]) -> Verdict:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from infer_dev.errors import InstanceError, NotFoundError, TimedOutError, Unavai
 from infer_dev.plan.api import Address, address, refuse_clashes
 from infer_dev.plan.diff import Changes
 from infer_dev.plan.model import Endpoint, Plan, Source, Spec
+from infer_dev.supervisor.claims import Claims, Keys, keys_of, keys_of_files
 from infer_dev.supervisor.door import Door
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
@@ -21,17 +22,16 @@ from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
 from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, intend, rival_of
 from infer_dev.supervisor.reloads import recorded, reload_when_wanted
+from infer_dev.supervisor.rest import until_at_rest
 from infer_dev.supervisor.status import Status
 from infer_dev.supervisor.surroundings import Surroundings
 from infer_dev.supervisor.takeover import take_over
 
 log = logging.getLogger(__name__)
 
-KILL_GRACE_S = 10.0  # after its deadlines an instance has been killed; one that is still there does not go
-
 
 class Supervisor:
-    """The one owner of the set of instances. Requests that start anything are dealt with one after another."""
+    """The one owner of the set of instances. Requests that could get in each other's way wait for each other."""
 
     def __init__(self, around: Surroundings, judge: Judge | None = None) -> None:
         self._around = around
@@ -40,7 +40,7 @@ class Supervisor:
         self.sources: dict[str, Source] = {}
         self.door = Door()
         self._instances: dict[str, Instance] = {}
-        self._reconciling = asyncio.Lock()
+        self.claims = Claims()
         self._leaving = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -60,7 +60,7 @@ class Supervisor:
             self._started.set()
             await self._leaving.wait()
             reloading.cancel()
-            async with self._reconciling:
+            async with self.claims.turn("daemon leaves"):
                 if self._handing_over:
                     self.save_all()
                     for instance in self._instances.values():
@@ -103,6 +103,11 @@ class Supervisor:
         """Whether it was told to leave and every instance is at rest."""
         return self._left.is_set()
 
+    @property
+    def has_stopped_all(self) -> bool:
+        """Whether it has left, and left no instance to another daemon."""
+        return self.has_left and not self._handing_over
+
     async def wait_left(self) -> None:
         """Wait until `has_left`."""
         await self._left.wait()
@@ -133,7 +138,7 @@ class Supervisor:
 
     async def leave_unused(self) -> None:
         """Leave if no file is up."""
-        async with self._reconciling:
+        async with self.claims.turn("down"):
             if not self.sources and not self._leaving.is_set():
                 self.leave()
 
@@ -149,8 +154,10 @@ class Supervisor:
             TimedOutError: one that had to be stopped first does not end.
         """
         asked = asked or Asked()
-        async with self._changing():
-            reading = Reading(asked.plan) if asked.plan else self._reader.read(source)
+        async with self._changing(
+            f"up {source.path}", lambda: [self._reader.reading(source, asked.plan)]
+        ) as readings:
+            reading = readings[0]
             verdict = await self._judged(reading, start_resting=True) if asked.check else Verdict()
             if not asked.keep_going:
                 verdict.refuse(source.path)
@@ -164,8 +171,8 @@ class Supervisor:
         Raises:
             ConfigError, UnavailableError: the file cannot be used.
         """
-        async with self._reconciling:
-            return self._intend(plan or self._reader.plan_of(source), start_resting=True)
+        async with self._changing(f"plan {source.path}", lambda: [self._reader.reading(source, plan)]) as readings:
+            return self._intend(readings[0].plan, start_resting=True)
 
     def want_reload(self) -> None:
         """Have every file read again soon; asked many times meanwhile, once more is enough."""
@@ -183,12 +190,11 @@ class Supervisor:
         return await recorded(self.history, paths or list(self.sources), self._reload(paths, check=check))
 
     async def _reload(self, paths: Sequence[str], *, check: bool) -> dict[str, UpResult]:
-        async with self._changing():
-            for path in paths:
-                self._refuse_unknown(path)
-            sources = {path: self.sources[path] for path in paths or self.sources}
-            readings = {path: self._reader.read(source) for path, source in sources.items()}
-            verdicts = {path: Verdict() for path in sources}
+        read, source = self._reader.read, self._source
+        words = " ".join(["reload", *paths])
+        async with self._changing(words, lambda: [read(source(path)) for path in paths or self.sources]) as found:
+            readings = {reading.plan.source: reading for reading in found}
+            verdicts = {path: Verdict() for path in readings}
             for path, reading in readings.items():
                 self._intend(reading.plan, start_resting=False)
                 if check:
@@ -196,7 +202,7 @@ class Supervisor:
                     verdicts[path].refuse(path)
             results = {}
             for path, reading in readings.items():
-                result = await self._reconcile(sources[path], reading.plan, start_resting=False)
+                result = await self._reconcile(self.sources[path], reading.plan, start_resting=False)
                 results[path] = replace(result, warnings=tuple(verdicts[path].warnings))
             return results
 
@@ -211,12 +217,13 @@ class Supervisor:
         self._refuse_if_leaving()
         return verdict
 
-    def _refuse_unknown(self, path: str) -> None:
+    def _source(self, path: str) -> Source:
         if path not in self.sources:
             up = ", ".join(self.sources) or "none"
             raise NotFoundError(
                 f"cannot use {path}: that file is not up", hint=f"`infer-dev up` starts it; up are: {up}"
             )
+        return self.sources[path]
 
     async def down(self, path: str) -> tuple[str, ...]:
         """End and forget the instances of one file; returns their names.
@@ -224,8 +231,8 @@ class Supervisor:
         Raises:
             NotFoundError: no such file is up.
         """
-        async with self._reconciling:
-            self._refuse_unknown(path)
+        async with self.claims.turn(f"down {path}", lambda: keys_of_files([path], self.sources, self.specs())):
+            self._source(path)
             names = [name for name, instance in self._instances.items() if instance.spec.source == path]
             await self._end(self._instances[name] for name in names)
             for name in names:
@@ -276,19 +283,29 @@ class Supervisor:
         return [instance.status() for instance in (self._named(names) if names else self._instances.values())]
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
-        """One request at a time that starts anything, and none once the daemon leaves."""
+    async def _changing(self, what: str, read: Callable[[], list[Reading]]) -> AsyncIterator[list[Reading]]:
+        """The turn of a request that starts what files say, and what they say then; none once the daemon leaves."""
+        readings: list[Reading] = []
+
+        def keys() -> Keys:
+            readings[:] = read()
+            plans = [reading.plan for reading in readings]
+            return keys_of_files([plan.source for plan in plans], self.sources, self.specs(), plans)
+
         self._refuse_if_leaving()
-        async with self._reconciling:
+        async with self.claims.turn(what, keys):
             self._refuse_if_leaving()
-            yield
+            yield readings
 
     async def _begin(self, names: Sequence[str], event: Start | Restart) -> None:
         """Start or restart by hand, unless another one at work has its group or its port."""
-        async with self._changing():
+        self._refuse_if_leaving()
+        words = " ".join(["start" if isinstance(event, Start) else "restart", *names])
+        async with self.claims.turn(words, lambda: keys_of((), [one.spec for one in self._named(names)])):
+            self._refuse_if_leaving()
             for instance in self._named(names):
                 if rival := rival_of(instance.spec, self.seats()):
-                    verb, name = "start" if isinstance(event, Start) else "restart", instance.spec.name
+                    verb, name = words.split()[0], instance.spec.name
                     raise InstanceError(
                         f"cannot {verb} {name}: {rival} runs",
                         hint=f"switch to it: infer-dev switch {name}; or stop {rival.split()[0]} first",
@@ -370,19 +387,7 @@ class Supervisor:
         """
         ending = list(instances)
         await asyncio.gather(*(instance.tell(stop or Stop()) for instance in ending))
-        policies = [instance.spec.policy for instance in ending]
-        longest_s = max((one.drain_timeout_s + one.stop_timeout_s for one in policies), default=0.0)
-        try:
-            # Not wait_for: if this is cancelled, it leaves the gathered outcome to nobody, and asyncio logs a trace.
-            async with asyncio.timeout(longest_s + KILL_GRACE_S):
-                rests = await asyncio.gather(*(instance.until_at_rest() for instance in ending))
-        except TimeoutError as err:
-            left = [one.status() for one in ending if one.is_running]
-            told = "; ".join(f"{one.name} (pid {one.pid}) {one.note or one.state}" for one in left)
-            raise TimedOutError(
-                f"cannot stop {told}", hint="nothing else is put on its GPU; look for what it waits for in `dmesg`"
-            ) from err
-        return tuple(one.spec.name for one, at_rest in zip(ending, rests, strict=True) if not at_rest)
+        return await until_at_rest(ending)
 
     def _drop(self, name: str) -> None:
         self._instances.pop(name).retire()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from infer_dev.host.own_log import MOST_BYTES
 from tests.conftest import eventually
 from tests.parts.booted import Booted
 
@@ -160,3 +161,7 @@ def test_log_does_not_come_between_the_lines(person: Person) -> None:
     person.sees("it-is-42")
     assert "listens on" not in person.transcript
     assert "INFO" not in person.transcript
+    with log.open("ab") as file:
+        file.write(b"one of very many lines\n" * (MOST_BYTES // 20))  # as sshd may tell
+    eventually(Path(f"{log}.1").exists)
+    eventually(lambda: log.stat().st_blocks * 512 < MOST_BYTES)

@@ -218,6 +218,36 @@ def test_interrupted_command_says_that_the_switch_goes_on(site: Site) -> None:
     assert site.receipt()["ok"]
 
 
+def test_interrupted_command_calls_a_switch_off_that_drains_or_waits(site: Site) -> None:
+    hold_in_drain(site)
+    draining = site.cli.start("switch", "b")
+    site.reaches_phase("drain")
+    waiting = site.cli.start("switch", "broken", "--wait")
+    eventually(lambda: site.switch()["waiting"] == ["broken"])
+    for switching in (waiting, draining):
+        switching.send_signal(signal.SIGINT)
+        _, told = switching.communicate(timeout=30)
+        assert switching.returncode == 130
+        assert "the switch was called off: nothing was changed" in told
+    assert site.receipt()["failed_phase"] == "drain"
+    assert site.running() == {"a": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ("{}", 400, "send the switch's ticket or its id"),
+        ('{"ticket": "x", "id": 1}', 400, "send the switch's ticket or its id"),
+        ('{"ticket": "never seen"}', 404, "it is over"),
+        ('{"id": -1}', 404, "it is over"),
+    ],
+)
+def test_switch_that_is_not_there_cannot_be_called_off(body: str, status: int, detail: str, site: Site) -> None:
+    told = post(site, body, "/switch/cancel")
+    assert told[0] == status
+    assert detail in told[1]["detail"]
+
+
 def test_switch_goes_on_when_its_reader_hangs_up(site: Site) -> None:
     hold_in_ready(site)
     body = b'{"model": "b"}'
@@ -276,13 +306,13 @@ def test_failed_switch_is_a_problem_and_a_receipt(site: Site) -> None:
     assert site.running() == {"a": "ready"}
 
 
-def post(site: Site, body: str) -> tuple[int, dict[str, Any]]:
-    """POST /switch: HTTP status and JSON, as another program sees them. Any: JSON."""
+def post(site: Site, body: str, path: str = "/switch") -> tuple[int, dict[str, Any]]:
+    """POST: HTTP status and JSON, as another program sees them. Any: JSON."""
     connection = http.client.HTTPConnection("localhost")
     with contextlib.closing(connection):
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(site.cli.runtime / "control.sock"))
-        connection.request("POST", "/switch", body)
+        connection.request("POST", path, body)
         response = connection.getresponse()
         return response.status, json.load(response)
 

@@ -7,7 +7,7 @@ somebody else does meanwhile shows in the answers, and a switch that it defeats 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -73,6 +73,14 @@ class Course:
         self._witness = witness
         self.note = note
         self._completion: str | None = None
+        self._off = asyncio.Event()
+
+    def call_off(self) -> bool:
+        """Have it end before anything is changed; False if it is too late for that: then it goes on."""
+        if self.note.phase not in UNTOUCHED:
+            return False
+        self._off.set()
+        return True
 
     async def run(self) -> Receipt:
         """Go through all phases.
@@ -129,14 +137,15 @@ class Course:
             restore=tuple(one.spec.name for one in going if one.wanted),
             was_resting=is_at_rest(seat) or not seat.wanted,
         )
-        await self._look(seat, going)
-        await examine(seat.spec, self._supervisor, self._means.reader)
+        await self._unless_called_off(self._look(seat, going))
+        await self._unless_called_off(examine(seat.spec, self._supervisor, self._means.reader))
         if going:
             self._enter(Phase.DRAIN)
             await self._drain(going)
             await self._look(self._target(), going)  # somebody may have taken its port meanwhile
             self._refuse_if_leaving()
             self.note = replace(self.note, restore=self._wanted(self.note.restore))
+            self._end_if_called_off()
             self._enter(Phase.STOP)
             await self._supervisor.stop(self._present(self.note.leaving), at_once=True)
             self._refuse_if_leaving()
@@ -166,7 +175,7 @@ class Course:
             timeout_s = seat.spec.policy.drain_timeout_s if asked_s is None else asked_s
             if seat.state is State.READY and timeout_s > 0:
                 waits.append(_drained(seat.spec, timeout_s))
-        await asyncio.gather(*waits)
+        await self._unless_called_off(_all(waits))
 
     async def _until_free(self, gone: list[Seat]) -> None:
         """Wait until the memory of those that left can be had; longer than its time it is not waited for."""
@@ -182,6 +191,7 @@ class Course:
     async def _start(self) -> None:
         seat = self._target()
         self.note = replace(self.note, log_start=logfile.end_offset(seat.spec.command.log_file))
+        self._end_if_called_off()
         self._enter(Phase.START)
         name = self.note.wish.target
         if seat.state is State.DEGRADED:
@@ -252,6 +262,22 @@ class Course:
         if self._supervisor.is_leaving:
             raise DaemonLeavesError
 
+    async def _unless_called_off(self, work: Coroutine[None, None, None]) -> None:
+        """Do something that may take long, up to its end or until the switch is called off."""
+        working, off = asyncio.create_task(work), asyncio.create_task(self._off.wait())
+        try:
+            await asyncio.wait((working, off), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            off.cancel()
+            working.cancel()
+            await asyncio.gather(working, off, return_exceptions=True)
+        self._end_if_called_off()
+        working.result()
+
+    def _end_if_called_off(self) -> None:
+        if self._off.is_set():
+            raise SwitchFaultError(Fault(phase="", detail="it was called off"))
+
     def _enter(self, phase: Phase) -> None:
         old = self.note
         now = self._clock()
@@ -304,6 +330,10 @@ class Course:
                 serves = state is State.READY and not why
                 restored.append(Restored(name=name, serves=serves, state=state, detail=why))
         return self._receipt(changed=False, fault=fault, restored=tuple(restored))
+
+
+async def _all(waits: Iterable[Awaitable[None]]) -> None:
+    await asyncio.gather(*waits)
 
 
 async def _drained(spec: Spec, timeout_s: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infer_dev.errors import InferDevError, NotFoundError, SwitchInProgressError, UnavailableError
+from infer_dev.errors import InferDevError, NotFoundError, SwitchFailedError, SwitchInProgressError, UnavailableError
 from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.reading import Judge, Reader
 from infer_dev.supervisor.supervisor import Supervisor
@@ -35,8 +35,9 @@ class Step:
 class Job:
     """A switch somebody has asked for. Who waits for it may go away; the switch does not."""
 
-    def __init__(self, wish: Wish) -> None:
-        self.wish = wish
+    def __init__(self, wish: Wish, ticket: str | None = None) -> None:
+        """`ticket`: by which whoever asked for it can call it off."""
+        self.wish, self.ticket = wish, ticket
         self.receipt: Receipt | None = None
         self._error: InferDevError | None = None
         self._steps: list[Step] = []
@@ -101,6 +102,7 @@ class Switcher:
         kept = self._store.load()
         self._note, self._receipt = kept.note, kept.receipt
         self._job: Job | None = None
+        self._course: Course | None = None
         self._waiting: deque[Job] = deque()
         self._asked = asyncio.Event()
 
@@ -130,6 +132,7 @@ class Switcher:
         wait: bool = False,
         drain_timeout_s: float | None = None,
         proof_timeout_s: float | None = None,
+        ticket: str | None = None,
     ) -> Job:
         """Ask for a switch; it begins at once, or, with `wait`, once those asked for before are over.
 
@@ -138,6 +141,7 @@ class Switcher:
             wait: whether it may wait.
             drain_timeout_s: how long requests to the old one may take; None: what its own policy says.
             proof_timeout_s: how long the new one's completion may take; None: a minute.
+            ticket: a word by which it can be called off.
 
         Raises:
             NotFoundError, UsageError: `word` names none, or several.
@@ -153,10 +157,32 @@ class Switcher:
         wish = Wish(target=target, drain_timeout_s=drain_timeout_s)
         if proof_timeout_s is not None:
             wish = Wish(target=target, drain_timeout_s=drain_timeout_s, proof_timeout_s=proof_timeout_s)
-        job = Job(wish)
+        job = Job(wish, ticket)
         self._waiting.append(job)
         self._asked.set()
         return job
+
+    def call_off(self, *, ticket: str | None = None, switch_id: int | None = None) -> bool:
+        """End a switch that has changed nothing yet; False if it has: it goes on.
+
+        Args:
+            ticket: with which it was asked for.
+            switch_id: the `id` of the one under way, as `status` and its stream tell it.
+
+        Raises:
+            NotFoundError: there is none such, or no more.
+        """
+        for job in self._waiting:
+            if ticket is not None and job.ticket == ticket:
+                self._waiting.remove(job)
+                target = job.wish.target
+                job.fail(SwitchFailedError(f"cannot switch to {target}: it was called off while it waited"))
+                return True
+        if self._job is not None and self._course is not None and self._note is not None:
+            is_it = self._note.id == switch_id if ticket is None else self._job.ticket == ticket
+            if is_it:
+                return self._course.call_off()
+        raise NotFoundError("cannot call the switch off: it is over", hint="see `infer-dev status --json`, `switch`")
 
     @property
     def _is_busy(self) -> bool:
@@ -208,7 +234,7 @@ class Switcher:
 
     async def _finish(self, course: Course, job: Job, *, go_on: bool = False) -> None:
         """Let a switch come to its end; it stays noted where that is left to the next daemon."""
-        self._job, self._note = job, course.note
+        self._job, self._note, self._course = job, course.note, course
         try:
             receipt = await (course.go_on() if go_on else course.run())
         except DaemonLeavesError:
