@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.paired import WARM_UP, Pairs, interleaved
 from benchmarks.report import Row, row
-from benchmarks.stage import BIN, BenchmarkError, Stage, is_healthy
+from benchmarks.stage import BIN, END_GRACE_S, BenchmarkError, Stage, is_healthy
 
 POLL_S = 0.001
 COLD_MOST_MS = 250.0
@@ -82,7 +82,11 @@ class Up:
             return took_ms
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(END_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def measure_cold(stage: Stage, runs: int) -> list[Row]:

@@ -60,7 +60,7 @@ class TcpListener(Door):
         self._retired: list[HttpServer] = []
         self._failed: Target | None = None
         self._retry_at = 0.0
-        self._note = ""
+        self._note = self._fault = ""
         self._token: tuple[str, tuple[int, ...] | None, str, str] = ("", None, "", "")
 
     @property
@@ -74,6 +74,10 @@ class TcpListener(Door):
     @property
     def note(self) -> str:
         return self._note
+
+    @property
+    def fault(self) -> str:
+        return self._fault
 
     @property
     def connections(self) -> int:
@@ -200,7 +204,7 @@ class TcpListener(Door):
     def _tell(self, note: str, *, aloud: bool = True) -> None:
         if note and note != self._note:
             log.log(logging.WARNING if aloud else logging.INFO, "%s", note)
-        self._note = note
+        self._note, self._fault = note, note if aloud else ""
 
 
 def _url(endpoint: Endpoint) -> str:

@@ -110,6 +110,7 @@ class Daemon(_Reply):
     config: str | None = Field(description="the files that are up, joined by commas")
     api: list[str] = Field(description="where it answers")
     api_note: str = Field(description="why it does not answer where it should, or empty")
+    api_fault: str = Field(description="the same, if a file or the environment says where it should answer")
     switch: JsonObject | None = Field(default=None, description="the switch under way, else the latest receipt")
     requests: list[JsonObject] = Field(
         default=[], description="those under way: what, for_s, and waits_for, what has to be over before its turn"

@@ -200,6 +200,7 @@ class Routes:
             "config": ",".join(self._supervisor.sources) or None,
             "api": [self._address, *self._supervisor.door.urls],
             "api_note": self._supervisor.door.note,
+            "api_fault": self._supervisor.door.fault,
             "switch": self._switching.status(),
             "requests": self._supervisor.claims.under_way(),
         }

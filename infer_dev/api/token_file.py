@@ -9,6 +9,12 @@ from infer_dev.errors import ConfigError
 MAX_BYTES = 4096
 USABLE = re.compile(r"[!-~]+")
 OTHERS = 0o077
+NAME_IT = "name the file that holds the token"
+HINTS = {
+    PermissionError: "let the daemon's user read it, and nobody else",
+    IsADirectoryError: NAME_IT,
+    NotADirectoryError: NAME_IT,
+}
 
 
 def identity(path: str) -> tuple[int, ...] | None:
@@ -32,10 +38,11 @@ def read_token(path: str) -> tuple[str, str]:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"cannot read the token in {path}: no regular file", hint=hint)
+                raise ConfigError(f"cannot read the token in {path}: no regular file", hint=NAME_IT)
             text = file.read(MAX_BYTES + 1).decode("ascii").strip()
     except OSError as err:
-        raise ConfigError(f"cannot read the token in {path}: {err.strerror}", hint=hint) from err
+        next_step = HINTS.get(type(err), hint)
+        raise ConfigError(f"cannot read the token in {path}: {err.strerror}", hint=next_step) from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"cannot read the token in {path}: not ASCII", hint=hint) from err
     if not text:

@@ -67,6 +67,7 @@ def banner_lines(
         )
         failed = [one for one in instances if one["state"] == "failed"]
         lines = [DOT.join(head), _ready_line(instances, width), _failed_line(failed) or _boot_line(errors)]
+        lines[-1] = lines[-1] or _api_line(daemon.get("api_fault"))
         lines.append(f"next: {_next_step(instances, failed, errors)}")
     return [_cut(printable_line(line), width) for line in lines if line]
 
@@ -148,6 +149,10 @@ def _failed_line(failed: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON
 def _boot_line(errors: Sequence[str]) -> str:
     more = f" (+{len(errors) - 1} more)" if len(errors) > 1 else ""
     return f"boot{more}: {_cause_of(errors[0])}" if errors else ""
+
+
+def _api_line(note: str | None) -> str:
+    return f"API: {note}" if note else ""
 
 
 def _cause_of(error: str) -> str:

@@ -25,6 +25,10 @@ def parse_and_run(args: Sequence[str]) -> int:
     except click.ClickException as err:
         err.show(file=sys.stderr)
         return err.exit_code
+    except SystemExit as err:
+        if isinstance(err.__context__, BrokenPipeError):  # click's way out where the reader has gone
+            raise err.__context__ from None
+        raise
     except click.Abort as err:
         raise KeyboardInterrupt from err
     return result if isinstance(result, int) else 0

@@ -26,7 +26,7 @@ NO_DAEMON = dict.fromkeys(("pid", "version", "uptime_s", "config", "api"))
 
 
 def status(*names: str, as_json: bool = False, watch: bool = False) -> int:
-    """Show the instances; exit status 1 if one of those shown has failed. What boot could not do changes nothing."""
+    """Show the instances; exit status 1 if one of those shown has failed. Nothing else changes it."""
     target = status_target(names)
     terminal = is_terminal(sys.stdout)
     if watch and terminal and not as_json:
@@ -44,6 +44,8 @@ def status(*names: str, as_json: bool = False, watch: bool = False) -> int:
                 _print_json({"daemon": NO_DAEMON | {"boot_errors": errors}, "instances": []}, in_lines=watch)
             raise
         instances = answer["instances"]
+        if (note := answer["daemon"].get("api_fault")) and not as_json:  # a daemon of before tells none
+            print(f"API: {printable(note)}", file=sys.stderr)
         if as_json:
             answer["daemon"]["boot_errors"] = errors
             _print_json(answer, in_lines=watch)

@@ -55,7 +55,7 @@ def find_binary(
     tried.append(f"  {SERVER_NAME} on PATH: none that can run in {search_path or '(PATH is empty)'}")
     raise UnavailableError(
         "\n".join(["cannot find llama-server; tried in this order:", *tried]),
-        hint="install or build llama.cpp, or set master.llama_cpp_path in the file",
+        hint="`infer-dev bundle install ARCHIVE`, build llama.cpp, or set master.llama_cpp_path in the file",
     )
 
 

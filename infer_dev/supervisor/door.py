@@ -21,5 +21,10 @@ class Door:
         """Why it does not listen where it should, or what is wrong with it; "" if nothing is."""
         return ""
 
+    @property
+    def fault(self) -> str:
+        """The note, if somebody has said where it should listen and has to be told; else ""."""
+        return ""
+
     async def settle(self) -> None:
         """Listen where the files that are up now want it."""

@@ -148,6 +148,7 @@ def test_reload_moves_the_listener_and_leaves_the_instance(rack: Rack) -> None:
     with pytest.raises(ConnectionRefusedError):
         ask(two, "/status")
     assert f"switched off by {path}:3: master.api_port" in str(rack.daemon()["api_note"])
+    assert rack.cli("status").stderr == ""
 
 
 def test_next_daemon_listens_where_the_one_before_did(rack: Rack) -> None:
@@ -173,6 +174,7 @@ def test_port_of_a_stranger_keeps_no_instance_from_starting(rack: Rack) -> None:
         note = str(rack.daemon()["api_note"])
         assert f"cannot listen on http://127.0.0.1:{port}: port {port} is taken by " in note
         assert f"(pid {os.getpid()})" in note
+        assert f"API: cannot listen on http://127.0.0.1:{port}" in rack.cli("status").stderr
 
 
 def test_files_that_contradict_each_other_are_refused(rack: Rack) -> None:

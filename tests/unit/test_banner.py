@@ -64,6 +64,13 @@ def test_daemon_that_does_not_answer_is_told() -> None:
     assert "daemon --replace" in last
 
 
+def test_api_that_does_not_answer_is_told_where_nothing_is_worse() -> None:
+    told = answer(instance("i"))
+    told["daemon"]["api_fault"] = "cannot listen"
+    assert banner_lines(told, None, [], width=80)[-2] == "API: cannot listen"
+    assert banner_lines(told, None, ["cannot use X"], width=80)[-2] == "boot: cannot use X"
+
+
 def test_boot_error_is_told_by_its_cause() -> None:
     told = "cannot start the instances: exit status 78\n  infer-dev: cannot parse /a.toml:1:2: x\n    hint: y"
     line = "boot (+1 more): cannot parse /a.toml:1:2: x"

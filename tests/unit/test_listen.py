@@ -214,7 +214,16 @@ async def test_pipe_named_as_token_file_keeps_nobody_waiting(free_port: Port, tm
     wanted.address = replace(at(free_port()), token_file=str(tmp_path / "token"))
     async with listener(wanted) as tcp:
         await tcp.settle()
-        assert "no regular file" in tcp.note
+        assert "name the file" in tcp.note
+
+
+async def test_token_file_below_a_file_is_told_with_what_to_do(free_port: Port, tmp_path: Path) -> None:
+    wanted = Wanted()
+    (tmp_path / "token").write_text("word")
+    wanted.address = replace(at(free_port()), token_file=str(tmp_path / "token" / "token"))
+    async with listener(wanted) as tcp:
+        await tcp.settle()
+        assert "name the file" in tcp.note
 
 
 async def test_limits_of_tcp_are_its_own(free_port: Port) -> None:

@@ -24,7 +24,8 @@ def why_missing(path: str, *, models_root: str = MODELS_ROOT) -> tuple[str, str]
         return f"it is a link to {target}, which is not there", hint
     if forgotten := _forgotten_mount(path, models_root):
         name = os.path.relpath(path, models_root).split("/")[0]
-        hint = f"mount the folder of the model at {forgotten} (INFER_DEV_MODEL_DIR, INFER_DEV_MODEL_NAME={name})"
+        mount = f"mount the model's folder at {forgotten} (INFER_DEV_MODEL_DIR, INFER_DEV_MODEL_NAME={name})"
+        hint = f"in a container {mount}; elsewhere correct the path"
         return f"the mount looks forgotten: {forgotten} is {_state(forgotten)}", hint
     folder = _nearest_folder(path)
     wanted = os.path.relpath(path, folder).split("/")[0]
