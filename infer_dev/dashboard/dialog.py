@@ -58,7 +58,7 @@ class Reading(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The text, which scrolls if it is long."""
         with VerticalScroll(classes="dialog") as scroll:
-            scroll.border_title, scroll.border_subtitle = self._title, "Esc closes"
+            scroll.border_title, scroll.border_subtitle = Text(self._title), "Esc closes"  # a path is no markup
             yield Static(self._text, id="reading")
 
     def change(self, text: Text | str) -> None:

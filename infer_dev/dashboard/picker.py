@@ -59,7 +59,8 @@ class Picker(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Search field, headers, list, and what is known of the selected one."""
         with Vertical(classes="dialog tall") as box:
-            box.border_title, box.border_subtitle = self._title, f"Enter {self._does} · Esc closes"
+            box.border_title = Text(self._title)  # a str would be read as markup: it may have a path in it
+            box.border_subtitle = f"Enter {self._does} · Esc closes"
             yield Input(placeholder="type to search", id="pick-search", compact=True)
             yield Static(id="pick-headers")
             yield OptionList(id="pick-list", compact=True)

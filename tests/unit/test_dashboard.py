@@ -502,3 +502,21 @@ async def test_size_may_change_at_any_time(api: ApiPlayer) -> None:
             await until(pilot, lambda width=width: app_of(pilot).size.width == width)
             await asyncio.sleep(0)
         await shows(pilot, "▸ chat", "needle two", "events")
+
+
+@pytest.mark.parametrize("wanted", ["[/]", "[error]", "[@click=app.quit]x"])
+async def test_search_for_brackets_is_no_markup(api: ApiPlayer, wanted: str) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("slash", *wanted, "enter")
+        await shows(pilot, f"· “{wanted}” ·", f"cannot find “{wanted}”")
+        api.logs["chat"] += f"a line with {wanted} in it\n".encode()
+        await shows(pilot, f"with {wanted} in it")
+        await pilot.press("enter")
+        await until(pilot, lambda: wanted in app_of(pilot).log_panel.view.lines.line(app_of(pilot).log_panel.view.mark))
+
+
+async def test_check_of_a_path_with_brackets_is_shown(api: ApiPlayer, tmp_path: Path) -> None:
+    api.instances[0]["source"] = str(tmp_path / "[/b].toml")
+    async with shown(api) as pilot:
+        await pilot.press("c")
+        await shows(pilot, "[/b].toml", "cannot read")
