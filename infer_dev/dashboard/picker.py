@@ -73,7 +73,7 @@ class Picker(ModalScreen[str | None]):
 
     def on_resize(self) -> None:
         """Other widths."""
-        self.call_after_refresh(self._list, self.query_one(Input).value)
+        self.call_after_refresh(self._list, self.query_one(Input).value, keep=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Fewer of them, the best first."""
@@ -87,11 +87,15 @@ class Picker(ModalScreen[str | None]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""
-        self.dismiss(self._shown[event.option_index].id)
+        self.dismiss(self._choice(event).id)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Tell about it."""
-        self.query_one("#pick-about", Static).update(Text(self._shown[event.option_index].about, style="dim"))
+        self.query_one("#pick-about", Static).update(Text(self._choice(event).about, style="dim"))
+
+    def _choice(self, event: OptionList.OptionMessage) -> Choice:
+        """What an event is about; its index is that of a list which may have been replaced since it was sent."""
+        return self._choices[int(event.option_id or 0)]
 
     def action_move(self, by: int) -> None:
         """Select another one."""
@@ -99,17 +103,20 @@ class Picker(ModalScreen[str | None]):
         if self._shown:
             listed.highlighted = max(0, min(len(self._shown) - 1, (listed.highlighted or 0) + by))
 
-    def _list(self, wanted: str) -> None:
-        scored = [(score(wanted, one.search or " ".join(one.cells)), one) for one in self._choices]
+    def _list(self, wanted: str, *, keep: bool = False) -> None:
+        """List what has `wanted` in it; `keep`: what is selected stays so."""
+        scored = [(score(wanted, one.search or " ".join(one.cells)), at) for at, one in enumerate(self._choices)]
         found = [pair for pair in scored if pair[0] != MISS]
         if wanted:
             found.sort(key=lambda pair: -pair[0])
-        self._shown = [one for _, one in found]
         listed = self.query_one(OptionList)
+        selected = self._shown[listed.highlighted] if keep and listed.highlighted is not None else None
+        self._shown = [self._choices[at] for _, at in found]
         widths = self._widths(max(20, listed.size.width - 3))
         listed.clear_options()
-        listed.add_options([Option(_row(one, widths)) for one in self._shown])
-        listed.highlighted = 0 if self._shown else None
+        listed.add_options([Option(_row(self._choices[at], widths), id=str(at)) for _, at in found])
+        at = self._shown.index(selected) if selected in self._shown else 0
+        listed.highlighted = at if self._shown else None
         headers = _joined(self._headers, widths)
         self.query_one("#pick-headers", Static).update(Text(headers, style="dim", no_wrap=True, overflow="crop"))
         if not self._shown:

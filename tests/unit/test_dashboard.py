@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.color import ColorType
 from rich.segment import Segment
+from textual.events import Key
 from textual.pilot import Pilot
 
 from infer_dev.dashboard.app import Dashboard
@@ -512,7 +513,9 @@ async def test_search_for_brackets_is_no_markup(api: ApiPlayer, wanted: str) -> 
         api.logs["chat"] += f"a line with {wanted} in it\n".encode()
         await shows(pilot, f"with {wanted} in it")
         await pilot.press("enter")
-        await until(pilot, lambda: wanted in app_of(pilot).log_panel.view.lines.line(app_of(pilot).log_panel.view.mark))
+        await until(
+            pilot, lambda: wanted in app_of(pilot).log_panel.view.lines.line(app_of(pilot).log_panel.view.mark)
+        )
 
 
 async def test_check_of_a_path_with_brackets_is_shown(api: ApiPlayer, tmp_path: Path) -> None:
@@ -520,3 +523,42 @@ async def test_check_of_a_path_with_brackets_is_shown(api: ApiPlayer, tmp_path: 
     async with shown(api) as pilot:
         await pilot.press("c")
         await shows(pilot, "[/b].toml", "cannot read")
+
+
+async def test_picker_takes_keys_faster_than_it_lists(api: ApiPlayer) -> None:
+    api.models = [{"instance": f"model-{number:02}", "state": "stopped"} for number in range(64)]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "model-00")
+        for _ in range(20):  # all at once, as a paste or a slow line brings them
+            for key in (
+                "pagedown",
+                "down",
+                "6",
+                "3",
+                "pagedown",
+                "backspace",
+                "backspace",
+                "pagedown",
+                "0",
+                "backspace",
+            ):
+                app_of(pilot).post_message(Key(key, key if len(key) == 1 else None))
+            await pilot.resize_terminal(120, 40)
+        await pilot.press("6", "3")
+        await until(pilot, lambda: "model-62" not in screen(app_of(pilot)))
+        await pilot.press("enter")
+        await until(pilot, lambda: [body for _, body in api.posts] == [{"model": "model-63"}])
+
+
+async def test_picker_keeps_its_selection_when_the_size_changes(api: ApiPlayer) -> None:
+    api.models = [{"instance": f"model-{number:02}", "state": "stopped"} for number in range(8)]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "model-00")
+        await pilot.press("down", "down", "down")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: app_of(pilot).size.width == 80)
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: [body for _, body in api.posts] == [{"model": "model-03"}])
