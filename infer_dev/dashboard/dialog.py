@@ -6,8 +6,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
+
+HEIGHT = 0.9  # of the screen: as high as a dialog may be (app.tcss)
+ROWS_OF_THE_REST = 6  # borders, the question, the buttons, empty lines
 
 
 class Question(ModalScreen[bool]):
@@ -17,6 +21,12 @@ class Question(ModalScreen[bool]):
         Binding("y", "answer(True)", "yes"),
         Binding("n,escape,q", "answer(False)", "no"),
         Binding("left,right", "app.focus_next", show=False),
+        Binding("up,k", "scroll('up')", show=False),
+        Binding("down,j", "scroll('down')", show=False),
+        Binding("pageup", "scroll('page_up')", show=False),
+        Binding("pagedown", "scroll('page_down')", show=False),
+        Binding("home", "scroll('home')", show=False),
+        Binding("end", "scroll('end')", show=False),
     ]
 
     def __init__(self, question: str, *, yes: str, about: Text | str = "") -> None:
@@ -37,6 +47,22 @@ class Question(ModalScreen[bool]):
     def on_mount(self) -> None:
         """Enter says no."""
         self.query_one("#no").focus()
+
+    def on_resize(self, event: Resize) -> None:
+        """Leave room for the buttons, however long the details are."""
+        for about in self.query("#about"):
+            about.styles.max_height = max(1, int(event.size.height * HEIGHT) - ROWS_OF_THE_REST)
+        self.call_after_refresh(self._tell)
+
+    def _tell(self) -> None:
+        """Say that there is more than is seen."""
+        is_more = any(about.max_scroll_y > 0 for about in self.query("#about"))
+        self.query_one(".dialog").border_subtitle = "↑ ↓ scroll" if is_more else ""
+
+    def action_scroll(self, where: str) -> None:
+        """Scroll the details, whatever has the focus."""
+        for about in self.query("#about"):
+            getattr(about, f"scroll_{where}")(animate=False)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """A click or Enter."""

@@ -562,3 +562,22 @@ async def test_picker_keeps_its_selection_when_the_size_changes(api: ApiPlayer) 
         await pilot.pause()
         await pilot.press("enter")
         await until(pilot, lambda: [body for _, body in api.posts] == [{"model": "model-03"}])
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 10)])
+async def test_long_plan_is_read_by_keys_and_leaves_room_for_the_answers(
+    api: ApiPlayer, width: int, height: int
+) -> None:
+    api.plan = {"enabled": True, "starting": [f"instance-{number:02}" for number in range(64)]}
+    async with shown(api, width, height) as pilot:
+        await pilot.press("l")
+        await shows(pilot, "Reload what is up?", "instance-00", "↑ ↓ scroll", "No (n)", "Reload (y)")
+        await pilot.press("pagedown")
+        await until(pilot, lambda: "instance-00" not in screen(app_of(pilot)))
+        await pilot.press("end")
+        await shows(pilot, "instance-63", "No (n)")
+        await pilot.press("home", "down")
+        await shows(pilot, "instance-00")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Reload what" not in screen(app_of(pilot)))
+        assert [target for target, _ in api.posts] == ["plan"]
