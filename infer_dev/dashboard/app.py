@@ -26,6 +26,7 @@ from infer_dev.dashboard.log import LogPanel
 from infer_dev.dashboard.models import HEADERS, choices_of
 from infer_dev.dashboard.picker import Picker
 from infer_dev.dashboard.picture import Instance, Json, Picture
+from infer_dev.dashboard.signals import end_by_signals
 from infer_dev.dashboard.switch import SwitchScreen
 from infer_dev.dashboard.system import System
 from infer_dev.dashboard.words import RUNNING, duration, state_style
@@ -96,6 +97,7 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Begin to listen."""
+        end_by_signals(self)
         self._draw_head()
         self.instances.focus()
         self.run_worker(self._feed.run(), group="feed")
