@@ -1,7 +1,7 @@
 """The screen: what is where, what comes from the feed, what a key does."""
 
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -40,6 +40,7 @@ WIDE, HUGE = 110, 180  # columns from which there is a second one, and from whic
 TALL_ROWS = 40  # from which the GPUs have three lines each where there is one column
 SHARE = 0.4  # of the height that the instances may take
 NOTE_S = 6.0
+ASKING = "asking the daemon …"
 STOPPABLE = (*RUNNING, "backoff")
 
 
@@ -266,13 +267,18 @@ class Dashboard(App[None]):
 
     def action_models(self) -> None:
         """Pick a model."""
-        self._do(self._pick())
+        picker = Picker("models", HEADERS, (), does="switches", note=ASKING)
+        self._do(self._fill(picker, self.push_screen(picker, self._switch)))
 
-    async def _pick(self) -> None:
-        models = await self._acts.models()
-        if self.picture is not None:
-            choices = choices_of(models, self.picture)
-            self.push_screen(Picker("models", HEADERS, choices, does="switches"), self._switch)
+    async def _fill(self, picker: Picker, mounted: Awaitable[None]) -> None:
+        """List the models on a picker that is shown at once: keys that follow are meant for it."""
+        await mounted
+        try:
+            choices = choices_of(await self._acts.models(), self.picture or Picture(instances=()))
+        except InferDevError as err:
+            picker.fill((), note=printable(f"{err.message}\n{err.hint}".strip()))
+        else:
+            picker.fill(choices)
 
     def _switch(self, name: str | None) -> None:
         if name is not None:
@@ -281,20 +287,23 @@ class Dashboard(App[None]):
 
     def action_reload(self) -> None:
         """Show the plan, then ask."""
-        if self.picture is not None:
-            self._do(self._plan(self.picture))
-
-    async def _plan(self, picture: Picture) -> None:
-        plan = await self._acts.plan(picture)
+        if self.picture is None:
+            return
+        if not files_of(self.picture):
+            self._say("no file is up: there is nothing to reload")
+            return
 
         def answered(answer: bool | None) -> None:
             if answer:
                 self._do(self._reload())
 
-        if files_of(picture):
-            self.push_screen(Question("Reload what is up?", yes="Reload", about=plan), answered)
-        else:
-            self._say("no file is up: there is nothing to reload")
+        question = Question("Reload what is up?", yes="Reload", about=Text(ASKING), is_early=True)
+        self._do(self._plan(self.picture, question, self.push_screen(question, answered)))
+
+    async def _plan(self, picture: Picture, question: Question, mounted: Awaitable[None]) -> None:
+        """Put the plan into a question that is shown at once, so that no key meant for something else answers it."""
+        await mounted
+        question.change(await self._acts.plan(picture))
 
     async def _reload(self) -> None:
         self._say(await self._acts.reload())

@@ -29,9 +29,10 @@ class Question(ModalScreen[bool]):
         Binding("end", "scroll('end')", show=False),
     ]
 
-    def __init__(self, question: str, *, yes: str, about: Text | str = "") -> None:
+    def __init__(self, question: str, *, yes: str, about: Text | str = "", is_early: bool = False) -> None:
+        """`is_early`: it cannot be answered by yes before `change` has told what it is about."""
         super().__init__()
-        self._question, self._yes, self._about = question, yes, about
+        self._question, self._yes, self._about, self._is_early = question, yes, about, is_early
 
     def compose(self) -> ComposeResult:
         """Question, details, two buttons."""
@@ -39,10 +40,10 @@ class Question(ModalScreen[bool]):
             yield Static(Text(self._question, style="bold"), id="question")
             if self._about:
                 with VerticalScroll(id="about", can_focus=False):
-                    yield Static(self._about)
+                    yield Static(self._about, id="about-text")
             with Horizontal(classes="buttons"):
                 yield Button("No (n)", id="no", compact=True)
-                yield Button(f"{self._yes} (y)", id="yes", compact=True)
+                yield Button(f"{self._yes} (y)", id="yes", compact=True, disabled=self._is_early)
 
     def on_mount(self) -> None:
         """Enter says no."""
@@ -69,7 +70,16 @@ class Question(ModalScreen[bool]):
         self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:
-        self.dismiss(answer)
+        if not (answer and self._is_early):
+            self.dismiss(answer)
+
+    def change(self, about: Text) -> None:
+        """Tell what it is about; from now on yes is an answer. Nothing if it has been answered."""
+        if self.is_running:
+            self._is_early = False
+            self.query_one("#about-text", Static).update(about)
+            self.query_one("#yes").disabled = False
+            self.call_after_refresh(self._tell)
 
 
 class Reading(ModalScreen[None]):

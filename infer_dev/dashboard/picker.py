@@ -50,11 +50,19 @@ class Picker(ModalScreen[str | None]):
         Binding("pagedown", "move(10)", show=False, priority=True),
     ]
 
-    def __init__(self, title: str, headers: Sequence[str], choices: Sequence[Choice], *, does: str) -> None:
-        """`does` is what Enter does, in one word."""
+    def __init__(
+        self, title: str, headers: Sequence[str], choices: Sequence[Choice], *, does: str, note: str = "nothing"
+    ) -> None:
+        """`does` is what Enter does, in one word; `note` is told where there are no choices."""
         super().__init__()
-        self._title, self._headers, self._choices, self._does = title, headers, choices, does
+        self._title, self._headers, self._choices, self._does, self._note = title, headers, choices, does, note
         self._shown: list[Choice] = []
+
+    def fill(self, choices: Sequence[Choice], *, note: str = "nothing") -> None:
+        """Other choices; nothing if it has been closed."""
+        if self.is_running:
+            self._choices, self._note, self._shown = choices, note, []
+            self._list(self.query_one(Input).value)
 
     def compose(self) -> ComposeResult:
         """Search field, headers, list, and what is known of the selected one."""
@@ -120,9 +128,8 @@ class Picker(ModalScreen[str | None]):
         headers = _joined(self._headers, widths)
         self.query_one("#pick-headers", Static).update(Text(headers, style="dim", no_wrap=True, overflow="crop"))
         if not self._shown:
-            self.query_one("#pick-about", Static).update(
-                Text(f"nothing has “{wanted}” in it" if wanted else "nothing")
-            )
+            told = f"nothing has “{wanted}” in it" if wanted and self._choices else self._note
+            self.query_one("#pick-about", Static).update(Text(told))
 
     def _widths(self, width: int) -> list[int]:
         """The last column is cut, then left out, then the one before it; what is too long after that is the first."""

@@ -530,7 +530,7 @@ async def test_picker_takes_keys_faster_than_it_lists(api: ApiPlayer) -> None:
     async with shown(api) as pilot:
         await pilot.press("m")
         await shows(pilot, "type to search", "model-00")
-        for _ in range(20):  # all at once, as a paste or a slow line brings them
+        for _ in range(6):  # all at once, as a paste or a slow line brings them
             for key in (
                 "pagedown",
                 "down",
@@ -581,3 +581,39 @@ async def test_long_plan_is_read_by_keys_and_leaves_room_for_the_answers(
         await pilot.press("enter")
         await until(pilot, lambda: "Reload what" not in screen(app_of(pilot)))
         assert [target for target, _ in api.posts] == ["plan"]
+
+
+async def test_keys_typed_before_the_models_are_there_search_them(api: ApiPlayer) -> None:
+    api.models = [{"instance": name, "state": "stopped"} for name in ("chat", "mama", "sm")]
+    api.gate.clear()
+    async with shown(api) as pilot:
+        await pilot.press(*"mma", "enter")  # a second m is a letter, and what is not listed cannot be chosen
+        await shows(pilot, "asking the daemon")
+        api.gate.set()
+        await shows(pilot, "mama")
+        assert "▸ sm" not in screen(app_of(pilot))
+        await pilot.press("escape")
+        assert (len(app_of(pilot).screen_stack), api.posts) == (1, [])
+        await pilot.press("m", "escape")  # whoever does not wait for them misses nothing else
+        await until(pilot, lambda: all(one.group != "acts" or one.is_finished for one in pilot.app.workers))
+        await shows(pilot, "▸ chat")
+
+
+async def test_models_that_cannot_be_had_are_told(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await api.close()
+        await pilot.press("m")
+        await shows(pilot, "models", "cannot reach the daemon", "start one with")
+
+
+async def test_plan_that_comes_late_is_answered_by_no_key_meant_for_something_else(api: ApiPlayer) -> None:
+    api.plan = {"enabled": True, "starting": ["fresh"]}
+    api.gate.clear()
+    async with shown(api) as pilot:
+        await pilot.press("l", "y")
+        await shows(pilot, "Reload what is up?", "asking the daemon")
+        api.gate.set()
+        await shows(pilot, "+ start fresh")
+        assert [target for target, _ in api.posts] == ["plan"]
+        await pilot.press("y")
+        await until(pilot, lambda: [target for target, _ in api.posts] == ["plan", "reload"])
