@@ -153,11 +153,10 @@ class Dashboard(App[None]):
     def on_happened(self, message: told.Happened) -> None:
         """Events."""
         self.events.show(message.events, anew=message.is_past)
-        if message.is_past:
-            return
-        if isinstance(self.screen, EventsScreen):
-            self.screen.add(message.events)
-        for event in message.events:
+        for screen in self.screen_stack:
+            if isinstance(screen, EventsScreen):
+                screen.add(message.events, anew=message.is_past)
+        for event in message.events if not message.is_past else ():
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.color import ColorType
 from rich.segment import Segment
+from textual.containers import VerticalScroll
 from textual.events import Key
 from textual.pilot import Pilot
 
@@ -617,3 +618,33 @@ async def test_plan_that_comes_late_is_answered_by_no_key_meant_for_something_el
         assert [target for target, _ in api.posts] == ["plan"]
         await pilot.press("y")
         await until(pilot, lambda: [target for target, _ in api.posts] == ["plan", "reload"])
+
+
+async def test_events_that_are_read_stay_where_they_are(api: ApiPlayer) -> None:
+    api.events = [event(number, "chat", "ready", detail=f"number {number}") for number in range(1, 200)]
+    async with shown(api) as pilot:
+        await pilot.press("e")
+        await shows(pilot, "number 199")
+        await pilot.press("home")
+        reading = app_of(pilot).screen.query_one(VerticalScroll)
+        await until(pilot, lambda: reading.scroll_offset.y == 0)
+        lines = reading.max_scroll_y
+        api.events.append(event(300, "coder", "starting", detail="the newest"))
+        await until(pilot, lambda: reading.max_scroll_y == lines + 1)
+        assert reading.scroll_offset.y == 0
+        await pilot.press("end")
+        await shows(pilot, "coder starting the newest")
+        api.events.append(event(301, "coder", "ready", detail="newer still"))
+        await shows(pilot, "newer still")  # at the end it follows
+
+
+async def test_events_of_the_next_daemon_replace_those_that_are_read(api: ApiPlayer) -> None:
+    api.events = [event(number, "chat", "ready", detail=f"number {number}") for number in range(1, 4)]
+    async with shown(api) as pilot:
+        await pilot.press("e")
+        await shows(pilot, "number 3")
+        await api.close()
+        api.events = [event(1, "chat", "starting", detail="of the next one")]
+        await api.open()
+        await shows(pilot, "of the next one")
+        assert "number 3" not in screen(app_of(pilot))
