@@ -1,6 +1,7 @@
 """The screen: what is where, what comes from the feed, what a key does."""
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +41,8 @@ WIDE, HUGE = 110, 180  # columns from which there is a second one, and from whic
 TALL_ROWS = 40  # from which the GPUs have three lines each where there is one column
 SHARE = 0.4  # of the height that the instances may take
 NOTE_S = 6.0
+MOST_ALARMS = 3  # at a time
+ALARM_CHARS = 100
 ASKING = "asking the daemon …"
 STOPPABLE = (*RUNNING, "backoff")
 
@@ -60,6 +63,7 @@ class Dashboard(App[None]):
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("escape", "clear", show=False),
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "match before", show=False),
         Binding("x", "last_error", "last error", show=False),
@@ -79,6 +83,7 @@ class Dashboard(App[None]):
         self._lost: InferDevError | None = None
         self._lost_since = 0.0
         self._logged = ""
+        self._alarms: deque[float] = deque()  # when those were told that are still to be seen
         self.instances, self.log_panel = Instances(), LogPanel()
         self.gpus, self.system, self.events = Gpus(), System(), Events()
         self.head = Static(id="head")
@@ -160,10 +165,24 @@ class Dashboard(App[None]):
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:
-        """A failure on top of everything, also one after which it is started again at once."""
-        if event.get("kind", "transition") == "transition" and event.get("cause"):
-            why = f"{event['cause']}: {event.get('detail', '')}"
-            self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
+        """A failure on top of everything, also one after which it is started again at once.
+
+        Many at a time are told as that: the screen is there for more than them.
+        """
+        if event.get("kind", "transition") != "transition" or not event.get("cause"):
+            return
+        now = time.monotonic()
+        while self._alarms and now - self._alarms[0] > NOTE_S:
+            self._alarms.popleft()
+        if len(self._alarms) > MOST_ALARMS:
+            return
+        self._alarms.append(now)
+        if len(self._alarms) > MOST_ALARMS:
+            self._say("more than that fails: e shows all events", severity="error")
+            return
+        why = " ".join(f"{event['cause']}: {event.get('detail') or ''}".split())
+        why = why if len(why) <= ALARM_CHARS else why[: ALARM_CHARS - 1] + "…"
+        self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
 
     def on_loaded(self, message: told.Loaded) -> None:
         """How busy they are."""
@@ -325,6 +344,13 @@ class Dashboard(App[None]):
 
     def action_help(self) -> None:
         self.push_screen(Reading("keys", help_text()))
+
+    def action_clear(self) -> None:
+        """Take away what is told on top of everything, then end the search."""
+        self.clear_notifications()
+        if self.log_panel.view.wanted:
+            self.log_panel.action_end_search()
+            self.instances.focus()
 
     def action_search(self) -> None:
         self.log_panel.begin_search()

@@ -23,6 +23,7 @@ KEYS = (
     )),
     ("everything else", (
         ("e", "all events, with causes and log lines"),
+        ("Esc", "closes what is open, takes messages away"),
         ("Tab", "from the instances to the log and back"),
         ("Ctrl+P", "every command by its name"),
         ("?", "this page"),

@@ -648,3 +648,18 @@ async def test_events_of_the_next_daemon_replace_those_that_are_read(api: ApiPla
         await api.open()
         await shows(pilot, "of the next one")
         assert "number 3" not in screen(app_of(pilot))
+
+
+async def test_many_failures_at_once_leave_the_screen_to_be_seen(api: ApiPlayer) -> None:
+    async with shown(api, 80, 24) as pilot:
+        app = app_of(pilot)
+        detail = "exit status 1 " + "and so on " * 50
+        api.events += [
+            event(number, f"i{number:02}", "backoff", cause="crashed", detail=detail) for number in range(1, 65)
+        ]
+        await shows(pilot, "i64 backoff")  # in the events
+        await shows(pilot, "more than that fails")
+        assert len(app.screen.query("Toast")) <= 4
+        assert sum(one.outer_size.height for one in app.screen.query("Toast")) <= 16
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.query("Toast"))
