@@ -19,7 +19,7 @@ from infer_dev.dashboard.acts import Acts, PlanLines, ending, files_of
 from infer_dev.dashboard.dialog import Question, Reading
 from infer_dev.dashboard.events import Events, EventsScreen
 from infer_dev.dashboard.feed import Feed
-from infer_dev.dashboard.gpus import Gpus
+from infer_dev.dashboard.gpus import GPU_ROWS, Gpus
 from infer_dev.dashboard.help import help_text
 from infer_dev.dashboard.instances import Instances
 from infer_dev.dashboard.link import Link
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 WIDE, HUGE = 110, 180  # columns from which there is a second one, and from which it is broader
 TALL_ROWS = 40  # from which the GPUs have three lines each where there is one column
-SHARE = 0.4  # of the height that the instances may take
+LOW_ROWS = 16  # below, only instances and log have room
+SHARE = 0.4  # of the height that the instances may take, and GPUs of GPU_ROWS lines each
 NOTE_S = 6.0
 MOST_ALARMS = 3  # at a time
 ALARM_CHARS = 100
@@ -117,7 +118,10 @@ class Dashboard(App[None]):
         self.set_class(is_wide, "-wide")
         self.set_class(not is_wide, "-narrow")
         self.set_class(width >= HUGE, "-huge")
-        self.gpus.is_compact = not is_wide and height < TALL_ROWS
+        gpus = len(self.picture.gpus) if self.picture else 0
+        is_crowded = gpus * GPU_ROWS > height * SHARE
+        self.gpus.is_compact = is_crowded or (not is_wide and height < TALL_ROWS)
+        self.set_class(height < LOW_ROWS, "-low")
         self.gpus.is_framed = is_wide
         self.system.is_compact = not is_wide
         count = len(self.picture.instances) if self.picture else 1
@@ -135,9 +139,8 @@ class Dashboard(App[None]):
         if self._lost is not None:
             self._lost = None
             self._say("the daemon answers again")
-        is_resized = self.picture is None or len(self.picture.instances) != len(message.picture.instances)
-        self.picture = message.picture
-        if is_resized:
+        before, self.picture = self.picture, message.picture
+        if before is None or _counts(before) != _counts(message.picture):
             self._lay_out(self.size.width, self.size.height)
         else:
             self._draw(message.picture)
@@ -390,3 +393,8 @@ class Dashboard(App[None]):
             await self.run_action(action)
 
         return run
+
+
+def _counts(picture: Picture) -> tuple[int, int]:
+    """What the layout goes by."""
+    return len(picture.instances), len(picture.gpus)

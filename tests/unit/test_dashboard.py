@@ -663,3 +663,19 @@ async def test_many_failures_at_once_leave_the_screen_to_be_seen(api: ApiPlayer)
         assert sum(one.outer_size.height for one in app.screen.query("Toast")) <= 16
         await pilot.press("escape")
         await until(pilot, lambda: not app.screen.query("Toast"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 40), (120, 30), (80, 50)])
+async def test_eight_gpus_leave_room_for_the_machine_and_events(api: ApiPlayer, width: int, height: int) -> None:
+    api.host = rich_host()
+    api.host["gpus"] = [api.host["gpus"][0] | {"index": index} for index in range(8)]
+    api.events = [event(1, "chat", "ready", after_s=4.5)]
+    async with shown(api, width, height) as pilot:
+        await shows(pilot, " 0 █", " 7 █", "CPU", "RAM", "chat ready after 4.5s")
+
+
+async def test_smallest_terminal_shows_the_log(api: ApiPlayer) -> None:
+    async with shown(api, 40, 10) as pilot:
+        await shows(pilot, "▸ chat", "load_model: a l", "llama_server: nee")  # the last two lines
+        await pilot.resize_terminal(80, 24)
+        await shows(pilot, "▸ chat", "needle two", "nothing has happened yet")
