@@ -5,6 +5,7 @@ from rich.text import Text
 KEYS = (
     ("acts on the selected instance", (
         ("↑ ↓  j k", "select an instance (also by a click)"),
+        ("Home End", "the first, the last; PgUp PgDn: a page further"),
         ("s", "start or stop it"),
         ("r", "restart it"),
         ("c", "check its file, as `infer-dev check`"),

@@ -6,7 +6,7 @@ from typing import ClassVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.message import Message
 from textual.widget import Widget
 
@@ -75,6 +75,10 @@ class Instances(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "select(-1)", "up", show=False),
         Binding("down,j", "select(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home,g", "select(-1000000)", "first", show=False),
+        Binding("end,G", "select(1000000)", "last", show=False),
     ]
 
     class Selected(Message):
@@ -102,13 +106,23 @@ class Instances(Widget, can_focus=True):
         if shown != self._shown:
             self._shown = shown
             self.refresh()
+        self._tell()
 
     def select(self, name: str) -> None:
         """Select an instance by its name."""
         if name != self.selected:
             self.selected = name
             self.post_message(self.Selected(name))
+            self._tell()
             self.refresh()
+
+    def _tell(self) -> None:
+        """Say in the title which of how many is selected, where not all are seen."""
+        names = [one.name for one in self._instances]
+        is_cut = len(names) > self.size.height - 1 and self.selected in names
+        where = f" · {names.index(self.selected) + 1} of {len(names)}" if is_cut else ""
+        if f"instances{where}" != self.border_title:
+            self.border_title = f"instances{where}"
 
     def action_select(self, step: int) -> None:
         """Select the one `step` rows further."""
@@ -116,6 +130,13 @@ class Instances(Widget, can_focus=True):
         if names:
             at = names.index(self.selected) if self.selected in names else 0
             self.select(names[max(0, min(len(names) - 1, at + step))])
+
+    def on_resize(self, _: Resize) -> None:
+        self._tell()
+
+    def action_page(self, step: int) -> None:
+        """Select the one as many rows further as are shown."""
+        self.action_select(step * max(1, self.size.height - 1))
 
     def on_click(self, event: Click) -> None:
         """Select what was clicked."""

@@ -170,7 +170,7 @@ class LogPanel(Vertical):
         words = [WORDS[view.least]] if view.least else []
         words += ["wrapped"] if view.is_wrapped else []
         words += [f"“{view.wanted}”"] if view.wanted else []
-        words += ["follows" if view.is_following else "held: End follows"]
+        words += ["follows" if view.is_following else "held: f follows"]
         # Text, as a str would be read as markup: what is searched may have brackets.
         self.border_title = Text(" · ".join(["log", *([self._name] if self._name else []), *words]))
 

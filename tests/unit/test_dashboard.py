@@ -679,3 +679,19 @@ async def test_smallest_terminal_shows_the_log(api: ApiPlayer) -> None:
         await shows(pilot, "▸ chat", "load_model: a l", "llama_server: nee")  # the last two lines
         await pilot.resize_terminal(80, 24)
         await shows(pilot, "▸ chat", "needle two", "nothing has happened yet")
+
+
+async def test_many_instances_are_reached_by_pages_and_told_by_number(api: ApiPlayer) -> None:
+    api.instances = [instance(f"i{number:02}") for number in range(1, 65)]
+    api.logs = {one["name"]: bytearray(LOG.encode()) for one in api.instances}
+    async with shown(api, 80, 24) as pilot:
+        await shows(pilot, "instances · 1 of 64")
+        await pilot.press("end")
+        await shows(pilot, "instances · 64 of 64", "▸ i64")
+        await pilot.press("home", "pagedown")
+        await shows(pilot, "▸ i07", "7 of 64")
+        await pilot.press("pageup")
+        await shows(pilot, "▸ i01")
+        api.instances = api.instances[:2]
+        app_of(pilot)._feed.look_now()
+        await shows(pilot, "─ instances ──")
