@@ -24,7 +24,7 @@ from infer_dev.dashboard.help import help_text
 from infer_dev.dashboard.instances import Instances
 from infer_dev.dashboard.link import Link
 from infer_dev.dashboard.log import LogPanel
-from infer_dev.dashboard.models import HEADERS, choices_of
+from infer_dev.dashboard.models import HEADERS
 from infer_dev.dashboard.picker import Picker
 from infer_dev.dashboard.picture import Instance, Json, Picture
 from infer_dev.dashboard.signals import end_by_signals
@@ -229,7 +229,8 @@ class Dashboard(App[None]):
             text.append(f" {count} {state}", f"not bold {state_style(state)}")
         current = self._current()
         if picture.switch and "phase" in picture.switch:
-            text.append(f"  switch to {printable_line(str(picture.switch['to']))}: {picture.switch['phase']}", "cyan")
+            to, phase = str(picture.switch.get("to")), str(picture.switch["phase"])
+            text.append(f"  switch to {printable_line(to)}: {printable_line(phase)}", "cyan")
         elif current is not None and current.trouble and current.state != "ready":
             text.append(f"  {current.name}: {current.trouble}", "red")
         else:
@@ -295,7 +296,7 @@ class Dashboard(App[None]):
         """List the models on a picker that is shown at once: keys that follow are meant for it."""
         await mounted
         try:
-            choices = choices_of(await self._acts.models(), self.picture or Picture(instances=()))
+            choices = await self._acts.models(self.picture or Picture(instances=()))
         except InferDevError as err:
             picker.fill((), note=printable(f"{err.message}\n{err.hint}".strip()))
         else:

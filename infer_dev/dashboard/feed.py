@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from textual.message import Message
 
 from infer_dev.api.client import logs_target
-from infer_dev.dashboard.link import Link
-from infer_dev.dashboard.picture import Json, Picture
+from infer_dev.dashboard.link import Link, understood
+from infer_dev.dashboard.picture import Json, Picture, number
 from infer_dev.dashboard.rates import Counted, Load, loads, read_counts
 from infer_dev.errors import InferDevError, NotFoundError
 from infer_dev.host.printable import printable
@@ -91,7 +91,9 @@ class Feed:
         while True:
             self._wake.clear()
             try:
-                picture = Picture.from_json(await self._link.get("/status?host=1"))
+                answer = await self._link.get("/status?host=1")
+                with understood("/status"):
+                    picture = Picture.from_json(answer)
             except InferDevError as err:
                 self._tell(Lost(err))
                 await asyncio.sleep(RETRY_S)
@@ -110,7 +112,7 @@ class Feed:
             try:
                 last_id = await self._past_events()
                 async for _, event in self._link.events(f"/events?after={last_id}"):
-                    self._tell(Happened([event], is_past=False))
+                    self._tell(Happened([checked_event(event)], is_past=False))
                     self.look_now()
             except InferDevError:  # told by the status
                 pass
@@ -118,8 +120,8 @@ class Feed:
 
     async def _past_events(self) -> int:
         """Pass on all events kept; the id of the last. After a loss as well: the next daemon may have others."""
-        past = [event async for _, event in self._link.events("/events?follow=0")]
-        self._tell(Happened(list[Json](past), is_past=True))
+        past: list[Json] = [checked_event(event) async for _, event in self._link.events("/events?follow=0")]
+        self._tell(Happened(past, is_past=True))
         return max((int(event["id"]) for event in past), default=0)
 
     async def _watch_load(self) -> None:
@@ -158,6 +160,19 @@ class Feed:
             finally:
                 flushing.cancel()
                 batch.flush(is_end=True)
+
+
+def checked_event(event: Json) -> Json:
+    """An event, if what is read of it beside its words is as it should be.
+
+    Raises:
+        InferDevError: it is not.
+    """
+    with understood("/events"):
+        int(event["id"])
+        number(event.get("after_s"))
+        list(event.get("log_tail") or ())
+    return event
 
 
 class Batch:

@@ -5,8 +5,8 @@ It speaks HTTP/1.0, as `api.client` does: an answer is a head, then a body that 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,21 @@ REFUSED_STATUSES = (401, 403)
 PORTS = {"http": 80, "https": 443}
 
 Answer = tuple[int, bytes, asyncio.StreamReader]
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Take an answer apart.
+
+    Raises:
+        InferDevError: it is not made as it should be. What answers may be a daemon of another version, or none.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        raise InferDevError(
+            f"cannot understand the daemon's answer to {what}", hint="is it a daemon, and of this version?"
+        ) from err
 
 
 class Link:
@@ -89,7 +104,7 @@ class Link:
             for block in blocks:
                 fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line[1:])
                 if b"data" in fields:
-                    yield fields.get(b"event", b"message").decode(), json.loads(fields[b"data"])
+                    yield fields.get(b"event", b"message").decode(errors="replace"), _object(fields[b"data"], target)
 
     async def _whole(
         self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None

@@ -695,3 +695,38 @@ async def test_many_instances_are_reached_by_pages_and_told_by_number(api: ApiPl
         api.instances = api.instances[:2]
         app_of(pilot)._feed.look_now()
         await shows(pilot, "─ instances ──")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"gpus": [{"name": "without an index"}]},
+        {"host": {"cpus": 8, "memory_total_bytes": "much", "memory_available_bytes": 1}},
+        {"instances": [{"name": "chat", "state": "backoff", "due_in_s": "soon"}]},
+        {"instances": "none"},
+        {"daemon": ["x"]},
+    ],
+)
+async def test_answer_that_is_made_otherwise_is_told(api: ApiPlayer, status: dict[str, Any]) -> None:
+    async with shown(api) as pilot:
+        api.host = status
+        app_of(pilot)._feed.look_now()
+        await shows(pilot, "cannot understand the daemon's answer to /status")
+        api.host = {}
+        await shows(pilot, "2 ready")
+
+
+async def test_acts_of_another_version_are_told(api: ApiPlayer) -> None:
+    api.models = [{"name": "called otherwise"}]
+    api.plan = {"is_enabled": True}
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "cannot understand the daemon's answer to /models", "of this version?")
+        await pilot.press("escape", "l")
+        await shows(pilot, "cannot understand the daemon's answer to /plan")
+        await pilot.press("n")
+        api.models, api.phases = [{"instance": "coder", "state": "stopped"}], [("begin", {"step": "preflight"})]
+        await pilot.press("m")
+        await shows(pilot, "nothing has to stop for it")
+        await pilot.press("enter")
+        await shows(pilot, "cannot understand the daemon's answer to /switch")
