@@ -148,7 +148,7 @@ class Picker(ModalScreen[str | None]):
 def _row(one: Choice, widths: Sequence[int]) -> Text:
     text = Text(_joined(one.cells, widths), no_wrap=True, overflow="ellipsis")
     text.stylize("bold", 0, widths[0])
-    if one.state:
+    if one.state and len(widths) > 1:  # a name that is long may leave no room for more
         text.stylize(state_style(one.state), widths[0] + GAP, widths[0] + GAP + widths[1])
     return text
 

@@ -730,3 +730,10 @@ async def test_acts_of_another_version_are_told(api: ApiPlayer) -> None:
         await shows(pilot, "nothing has to stop for it")
         await pilot.press("enter")
         await shows(pilot, "cannot understand the daemon's answer to /switch")
+
+
+async def test_picker_with_a_name_that_fills_the_screen_is_shown(api: ApiPlayer) -> None:
+    api.models = [{"instance": "a-name-of-forty-characters-as-some-have-", "state": "stopped"}]
+    async with shown(api, 40, 10) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "a-name-of-forty-characters-as")
