@@ -6,7 +6,8 @@ A daemon that goes away is told as `Lost`, and asked for again until it, or the 
 import asyncio
 import codecs
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from textual.message import Message
 
@@ -75,6 +76,8 @@ class Feed:
         self._link, self._tell, self._status_s = link, tell, status_s
         self._wake = asyncio.Event()
         self._is_ready = False  # whether any instance could have a load
+        self._streams: set[asyncio.Timeout] = set()  # those that are read
+        self._doubtful: set[asyncio.Timeout] | None = None  # while lost: those that were read when it was lost
 
     def look_now(self) -> None:
         """Ask for the status without waiting."""
@@ -95,9 +98,12 @@ class Feed:
                 with understood("/status"):
                     picture = Picture.from_json(answer)
             except InferDevError as err:
+                if self._doubtful is None:
+                    self._doubtful = set(self._streams)
                 self._tell(Lost(err))
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._leave_doubtful()
             self._is_ready = any(one.state == "ready" for one in picture.instances)
             self._tell(Seen(picture))
             await asyncio.sleep(min(LEAST_GAP_S, self._status_s))
@@ -107,14 +113,32 @@ class Feed:
             except TimeoutError:
                 continue
 
+    def _leave_doubtful(self) -> None:
+        """Begin those streams again that may have died without a word, as they do on a line that was cut."""
+        for stream in (self._doubtful or set()) & self._streams:
+            if not stream.expired():
+                stream.reschedule(asyncio.get_running_loop().time())
+        self._doubtful = None
+
+    @asynccontextmanager
+    async def _while_it_answers(self) -> AsyncIterator[None]:
+        """Read a stream in it; raises TimeoutError once the daemon was lost meanwhile and answers again."""
+        async with asyncio.timeout(None) as stream:
+            self._streams.add(stream)
+            try:
+                yield
+            finally:
+                self._streams.discard(stream)
+
     async def _watch_events(self) -> None:
         while True:
             try:
-                last_id = await self._past_events()
-                async for _, event in self._link.events(f"/events?after={last_id}"):
-                    self._tell(Happened([checked_event(event)], is_past=False))
-                    self.look_now()
-            except InferDevError:  # told by the status
+                async with self._while_it_answers():
+                    last_id = await self._past_events()
+                    async for _, event in self._link.events(f"/events?after={last_id}"):
+                        self._tell(Happened([checked_event(event)], is_past=False))
+                        self.look_now()
+            except (InferDevError, TimeoutError):  # told by the status
                 pass
             await asyncio.sleep(RETRY_S)
 
@@ -142,10 +166,11 @@ class Feed:
         """Pass on the end of an instance's log and what comes, through rotations, restarts and daemons."""
         while True:
             try:
-                await self._follow_log_once(name)
+                async with self._while_it_answers():
+                    await self._follow_log_once(name)
             except* NotFoundError:
                 self._tell(Logged(name, "", is_first=True))
-            except* InferDevError:  # told by the status
+            except* (InferDevError, TimeoutError):  # told by the status
                 pass
             await asyncio.sleep(RETRY_S)
 

@@ -5,6 +5,7 @@ It speaks HTTP/1.0, as `api.client` does: an answer is a head, then a body that 
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -17,6 +18,7 @@ READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
 CONNECT_S = 5.0
+PROBE_AFTER_S, PROBE_EVERY_S, PROBES = 10, 5, 3  # of a connection on which nothing comes
 OK_STATUS = 200
 REFUSED_STATUSES = (401, 403)
 PORTS = {"http": 80, "https": 443}
@@ -146,7 +148,9 @@ class Link:
             async with asyncio.timeout(CONNECT_S):
                 if self._socket:
                     return await asyncio.open_unix_connection(self._socket)
-                return await asyncio.open_connection(self._host, self._port, ssl=self._tls or None)
+                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls or None)
+                _keep_alive(writer.get_extra_info("socket"))
+                return reader, writer
         except PermissionError as err:
             raise UnavailableError(
                 f"cannot reach the daemon: {self._socket} belongs to another user", hint="be the user who started it"
@@ -156,6 +160,14 @@ class Link:
                 "start one with `infer-dev up FILE`" if self._socket else "is it up, and its api_host one to reach?"
             )
             raise UnavailableError(f"cannot reach the daemon: none answers at {self.place.shown}", hint=hint) from err
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel find out when the other side is gone without a word: its machine, or what stood between."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

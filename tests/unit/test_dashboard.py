@@ -737,3 +737,59 @@ async def test_picker_with_a_name_that_fills_the_screen_is_shown(api: ApiPlayer)
     async with shown(api, 40, 10) as pilot:
         await pilot.press("m")
         await shows(pilot, "a-name-of-forty-characters-as")
+
+
+class Line:
+    """A line to an API that can be cut so that streams do not notice: nothing passes, nothing ends.
+
+    Attributes:
+        is_cut: new connections end at once.
+    """
+
+    def __init__(self, to: Path) -> None:
+        self._to = to
+        self.is_cut = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if not self.is_cut:
+            there, back = await asyncio.open_unix_connection(self._to)
+            back.write(request)
+            carrying = asyncio.ensure_future(self._carry(there, writer))
+            self._tasks.add(carrying)
+            await reader.read()  # until whoever asked has enough
+            self._tasks.discard(carrying)
+            carrying.cancel()
+            back.close()
+        writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.write_eof()
+
+    def cut(self) -> None:
+        """Whoever reads a stream waits from now on."""
+        self.is_cut = True
+        for task in self._tasks:
+            task.cancel()
+
+
+async def test_line_that_was_cut_without_a_word_is_found_again_with_log_and_events(
+    api: ApiPlayer, tmp_path: Path
+) -> None:
+    line = Line(api.socket)
+    server = await asyncio.start_unix_server(line.serve, tmp_path / "line.sock")
+    try:
+        app = Dashboard(Link(Place(socket=str(tmp_path / "line.sock"))), plan_lines, status_s=0.1)
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await shows(pilot, "needle two")
+            line.cut()
+            await shows(pilot, "trying again")
+            api.logs["chat"] += b"written meanwhile\n"
+            api.events.append(event(1, "chat", "ready", detail="told"))
+            line.is_cut = False
+            await shows(pilot, "written meanwhile", "ready after 1.5s told")
+    finally:
+        server.close()
