@@ -202,6 +202,7 @@ class Dashboard(App[None]):
         """Show the log of another one."""
         self._logged = message.name
         self.log_panel.show(message.name)
+        self.workers.cancel_group(self, "log")
         if message.name:
             self.run_worker(self._feed.follow_log(message.name), group="log", exclusive=True)
 
@@ -209,9 +210,12 @@ class Dashboard(App[None]):
         self.head.set_class(self._lost is not None, "-lost")
         if self._lost is not None:
             since = duration(time.monotonic() - self._lost_since)
+            words = f"gone for {since}, trying again: {self._lost.message}"
+            if self.picture is None:  # it never answered: most likely it is asked in a wrong way
+                words = f"trying again: {self._lost.message}" + (f"; {self._lost.hint}" if self._lost.hint else "")
             self.head.update(
                 Text(
-                    f"gone for {since}, trying again: {printable_line(self._lost.message)}",
+                    printable_line(words),
                     no_wrap=True,
                     overflow="ellipsis",
                 )

@@ -93,12 +93,16 @@ class Instances(Widget, can_focus=True):
         self.border_title = "instances"
         self.selected = ""
         self._instances: Sequence[Instance] = ()
+        self._is_known = False  # whether anything has been told yet
         self._loads: Mapping[str, Load] = {}
         self._shown: tuple[object, ...] = ()
 
     def show(self, instances: Sequence[Instance], loads: Mapping[str, Load]) -> None:
         """Take what is known now; drawn only if it looks different."""
         self._instances, self._loads = instances, loads
+        if not self._is_known:
+            self._is_known = True
+            self.refresh()
         names = [one.name for one in instances]
         if self.selected not in names:
             self.select(names[0] if names else "")
@@ -160,6 +164,8 @@ class Instances(Widget, can_focus=True):
     def render(self) -> Text:
         """The table, one row each; the selected one is marked by a sign, too, for want of colours."""
         width, height = self.size
+        if not self._is_known:
+            return Text("…", style="dim")
         if not self._instances:
             return Text("no instance is up: `infer-dev up FILE` starts some", style="dim")
         rows = [cells(one, self._loads.get(one.name)) for one in self._instances]

@@ -208,6 +208,6 @@ def _problem(data: bytes, status: int) -> InferDevError:
         problem = None
     if status in REFUSED_STATUSES and not isinstance(problem, dict):
         return UnavailableError(f"cannot use the daemon: it refuses ({status})", hint="give its token")
-    if not isinstance(problem, dict):
-        return InferDevError(f"cannot understand the daemon's answer ({status})")
+    if not isinstance(problem, dict) or "detail" not in problem:
+        return InferDevError(f"cannot understand the daemon's answer ({status})", hint="is it a daemon's address?")
     return from_problem(problem)

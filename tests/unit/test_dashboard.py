@@ -365,6 +365,7 @@ async def test_without_a_daemon_it_waits_for_one(tmp_path: Path) -> None:
     app = Dashboard(Link(Place(socket=str(api.socket))), plan_lines, status_s=60)
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await shows(pilot, "cannot reach the daemon: none answers")
+        assert "no instance is up" not in screen(app)  # who knows?
         await pilot.press("s", "r", "c", "l", "x", "n")  # nothing to act on
         await api.open()
         await shows(pilot, "no instance is up")
@@ -793,3 +794,24 @@ async def test_line_that_was_cut_without_a_word_is_found_again_with_log_and_even
             await shows(pilot, "written meanwhile", "ready after 1.5s told")
     finally:
         server.close()
+
+
+async def test_log_of_what_is_gone_is_no_longer_asked_for(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        app = app_of(pilot)
+        api.instances, api.logs = [], {}
+        app._feed.look_now()
+        await shows(pilot, "no instance is up")
+        await until(pilot, lambda: all(one.group != "log" or one.is_finished for one in app.workers))
+
+
+async def test_address_of_something_else_is_told_as_that(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 404 Not Found\r\n\r\n{"error": {"code": 404, "message": "File Not Found"}}')
+        writer.close()  # as llama-server does
+
+    server = await asyncio.start_unix_server(answer, tmp_path / "other.sock")
+    app = Dashboard(Link(Place(socket=str(tmp_path / "other.sock"))), plan_lines, status_s=60)
+    async with server, app.run_test(size=(120, 30)) as pilot:
+        await shows(pilot, "trying again: cannot understand the daemon's answer (404); is it a daemon's address?")
