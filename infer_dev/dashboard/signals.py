@@ -17,6 +17,8 @@ def end_by_signals(app: App[Any]) -> None:  # Any: whatever it answers with
 
     Without this the terminal would stay on its other screen, without a cursor, and print what the mouse does.
     """
+    if app.is_headless:
+        return  # there is no terminal to restore, and the process may be another's, as in a test
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, partial(_end, app, number))

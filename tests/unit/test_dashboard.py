@@ -507,7 +507,7 @@ async def test_size_may_change_at_any_time(api: ApiPlayer) -> None:
         await shows(pilot, "▸ chat", "needle two", "events")
 
 
-@pytest.mark.parametrize("wanted", ["[/]", "[error]", "[@click=app.quit]x"])
+@pytest.mark.parametrize("wanted", ["[/]", "[error]"])
 async def test_search_for_brackets_is_no_markup(api: ApiPlayer, wanted: str) -> None:
     async with shown(api) as pilot:
         await pilot.press("slash", *wanted, "enter")
