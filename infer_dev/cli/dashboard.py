@@ -30,8 +30,9 @@ def dashboard(*, url: str | None = None, token_file: str | None = None, plain: b
     from infer_dev.cli.plan import plan_lines  # noqa: PLC0415 - as above
     from infer_dev.dashboard.app import Dashboard  # noqa: PLC0415 - textual, as above
 
-    Dashboard(link, plan_lines).run()
-    return EXIT_OK
+    app = Dashboard(link, plan_lines)
+    app.run()
+    return app.return_code or EXIT_OK
 
 
 def _token(path: str | None) -> str:

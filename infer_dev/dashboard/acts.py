@@ -9,8 +9,10 @@ from typing import Any
 from rich.text import Text
 
 from infer_dev.api.client import caller_request, instance_target
-from infer_dev.dashboard.link import Link
-from infer_dev.dashboard.picture import Instance, Json, Picture
+from infer_dev.dashboard.link import Link, understood
+from infer_dev.dashboard.models import choices_of
+from infer_dev.dashboard.picker import Choice
+from infer_dev.dashboard.picture import Instance, Picture
 from infer_dev.errors import InferDevError
 from infer_dev.host.printable import printable, printable_line
 
@@ -28,12 +30,14 @@ class Acts:
     async def act(self, name: str, action: str) -> str:
         """Start, stop or restart one instance; its state afterwards."""
         answer = await self._link.post(instance_target(name, action))
-        return f"{name} {answer['states'].get(name, '')}".strip()
+        with understood(action):
+            return f"{name} {answer['states'].get(name, '')}".strip()
 
-    async def models(self) -> Sequence[Json]:
-        """What can be run."""
-        found: list[Json] = (await self._link.get("/models", timeout_s=30.0))["models"]
-        return found
+    async def models(self, picture: Picture) -> Sequence[Choice]:
+        """What can be run, and what `picture` says of whether it fits."""
+        answer = await self._link.get("/models", timeout_s=30.0)
+        with understood("/models"):
+            return choices_of(answer["models"], picture)
 
     async def plan(self, picture: Picture) -> Text:
         """What a reload would do, file by file; also why that cannot be told."""
@@ -42,13 +46,13 @@ class Acts:
             text.append(f"{printable_line(path)}\n", "bold")
             try:
                 answer = await self._link.post("/plan", self._asked(path))
+                with understood("/plan"):
+                    is_on = answer["enabled"]
+                    lines = self._plan_lines(answer) if is_on else ["master.enable is false: all of it would stop"]
             except InferDevError as err:
                 text.append(f"{printable(err.message)}\n", "red")
                 text.append(f"{printable(err.hint)}\n" if err.hint else "", "dim")
                 continue
-            lines = (
-                self._plan_lines(answer) if answer["enabled"] else ["master.enable is false: all of it would stop"]
-            )
             text.append("".join(f"  {printable_line(line)}\n" for line in lines))
         text.rstrip()
         return text
@@ -62,9 +66,10 @@ class Acts:
         """Read all files that are up again; what was changed."""
         answer = await self._link.post("/reload")
         told = []
-        for path, result in answer["files"].items():
-            changed = [f"{len(names)} {word}" for word, names in result["changes"].items() if names]
-            told.append(f"{os.path.basename(path)}: {', '.join(changed) or 'no instances'}")
+        with understood("/reload"):
+            for path, result in answer["files"].items():
+                changed = [f"{len(names)} {word}" for word, names in result["changes"].items() if names]
+                told.append(f"{os.path.basename(path)}: {', '.join(changed) or 'no instances'}")
         return printable("\n".join(told) or "no file is up")
 
     async def check(self, path: str) -> str:

@@ -1,7 +1,8 @@
 """The screen: what is where, what comes from the feed, what a key does."""
 
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -18,14 +19,15 @@ from infer_dev.dashboard.acts import Acts, PlanLines, ending, files_of
 from infer_dev.dashboard.dialog import Question, Reading
 from infer_dev.dashboard.events import Events, EventsScreen
 from infer_dev.dashboard.feed import Feed
-from infer_dev.dashboard.gpus import Gpus
+from infer_dev.dashboard.gpus import GPU_ROWS, Gpus
 from infer_dev.dashboard.help import help_text
 from infer_dev.dashboard.instances import Instances
 from infer_dev.dashboard.link import Link
 from infer_dev.dashboard.log import LogPanel
-from infer_dev.dashboard.models import HEADERS, choices_of
+from infer_dev.dashboard.models import HEADERS
 from infer_dev.dashboard.picker import Picker
 from infer_dev.dashboard.picture import Instance, Json, Picture
+from infer_dev.dashboard.signals import end_by_signals
 from infer_dev.dashboard.switch import SwitchScreen
 from infer_dev.dashboard.system import System
 from infer_dev.dashboard.words import duration
@@ -38,8 +40,12 @@ if TYPE_CHECKING:
 
 WIDE, HUGE = 110, 180  # columns from which there is a second one, and from which it is broader
 TALL_ROWS = 40  # from which the GPUs have three lines each where there is one column
-SHARE = 0.4  # of the height that the instances may take
+LOW_ROWS = 16  # below, only instances and log have room
+SHARE = 0.4  # of the height that the instances may take, and GPUs of GPU_ROWS lines each
 NOTE_S = 6.0
+MOST_ALARMS = 3  # at a time
+ALARM_CHARS = 100
+ASKING = "asking the daemon …"
 STOPPABLE = (*RUNNING, "backoff")
 
 
@@ -59,6 +65,7 @@ class Dashboard(App[None]):
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("escape", "clear", show=False),
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "match before", show=False),
         Binding("x", "last_error", "last error", show=False),
@@ -78,6 +85,7 @@ class Dashboard(App[None]):
         self._lost: InferDevError | None = None
         self._lost_since = 0.0
         self._logged = ""
+        self._alarms: deque[float] = deque()  # when those were told that are still to be seen
         self.instances, self.log_panel = Instances(), LogPanel()
         self.gpus, self.system, self.events = Gpus(), System(), Events()
         self.head = Static(id="head")
@@ -97,6 +105,7 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Begin to listen."""
+        end_by_signals(self)
         self._draw_head()
         self.instances.focus()
         self.run_worker(self._feed.run(), group="feed")
@@ -110,7 +119,10 @@ class Dashboard(App[None]):
         self.set_class(is_wide, "-wide")
         self.set_class(not is_wide, "-narrow")
         self.set_class(width >= HUGE, "-huge")
-        self.gpus.is_compact = not is_wide and height < TALL_ROWS
+        gpus = len(self.picture.gpus) if self.picture else 0
+        is_crowded = gpus * GPU_ROWS > height * SHARE
+        self.gpus.is_compact = is_crowded or (not is_wide and height < TALL_ROWS)
+        self.set_class(height < LOW_ROWS, "-low")
         self.gpus.is_framed = is_wide
         self.system.is_compact = not is_wide
         count = len(self.picture.instances) if self.picture else 1
@@ -128,9 +140,8 @@ class Dashboard(App[None]):
         if self._lost is not None:
             self._lost = None
             self._say("the daemon answers again")
-        is_resized = self.picture is None or len(self.picture.instances) != len(message.picture.instances)
-        self.picture = message.picture
-        if is_resized:
+        before, self.picture = self.picture, message.picture
+        if before is None or _counts(before) != _counts(message.picture):
             self._lay_out(self.size.width, self.size.height)
         else:
             self._draw(message.picture)
@@ -151,18 +162,31 @@ class Dashboard(App[None]):
     def on_happened(self, message: told.Happened) -> None:
         """Events."""
         self.events.show(message.events, anew=message.is_past)
-        if message.is_past:
-            return
-        if isinstance(self.screen, EventsScreen):
-            self.screen.add(message.events)
-        for event in message.events:
+        for screen in self.screen_stack:
+            if isinstance(screen, EventsScreen):
+                screen.add(message.events, anew=message.is_past)
+        for event in message.events if not message.is_past else ():
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:
-        """A failure on top of everything, also one after which it is started again at once."""
-        if event.get("kind", "transition") == "transition" and event.get("cause"):
-            why = f"{event['cause']}: {event.get('detail', '')}"
-            self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
+        """A failure on top of everything, also one after which it is started again at once.
+
+        Many at a time are told as that: the screen is there for more than them.
+        """
+        if event.get("kind", "transition") != "transition" or not event.get("cause"):
+            return
+        now = time.monotonic()
+        while self._alarms and now - self._alarms[0] > NOTE_S:
+            self._alarms.popleft()
+        if len(self._alarms) > MOST_ALARMS:
+            return
+        self._alarms.append(now)
+        if len(self._alarms) > MOST_ALARMS:
+            self._say("more than that fails: e shows all events", severity="error")
+            return
+        why = " ".join(f"{event['cause']}: {event.get('detail') or ''}".split())
+        why = why if len(why) <= ALARM_CHARS else why[: ALARM_CHARS - 1] + "…"
+        self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
 
     def on_loaded(self, message: told.Loaded) -> None:
         """How busy they are."""
@@ -179,6 +203,7 @@ class Dashboard(App[None]):
         """Show the log of another one."""
         self._logged = message.name
         self.log_panel.show(message.name)
+        self.workers.cancel_group(self, "log")
         if message.name:
             self.run_worker(self._feed.follow_log(message.name), group="log", exclusive=True)
 
@@ -186,9 +211,12 @@ class Dashboard(App[None]):
         self.head.set_class(self._lost is not None, "-lost")
         if self._lost is not None:
             since = duration(time.monotonic() - self._lost_since)
+            words = f"gone for {since}, trying again: {self._lost.message}"
+            if self.picture is None:  # it never answered: most likely it is asked in a wrong way
+                words = f"trying again: {self._lost.message}" + (f"; {self._lost.hint}" if self._lost.hint else "")
             self.head.update(
                 Text(
-                    f"gone for {since}, trying again: {printable_line(self._lost.message)}",
+                    printable_line(words),
                     no_wrap=True,
                     overflow="ellipsis",
                 )
@@ -206,7 +234,8 @@ class Dashboard(App[None]):
             text.append(f" {count} {state}", f"not bold {state_style(state)}")
         current = self._current()
         if picture.switch and "phase" in picture.switch:
-            text.append(f"  switch to {printable_line(str(picture.switch['to']))}: {picture.switch['phase']}", "cyan")
+            to, phase = str(picture.switch.get("to")), str(picture.switch["phase"])
+            text.append(f"  switch to {printable_line(to)}: {printable_line(phase)}", "cyan")
         elif current is not None and current.trouble and current.state != "ready":
             text.append(f"  {current.name}: {current.trouble}", "red")
         else:
@@ -265,13 +294,18 @@ class Dashboard(App[None]):
 
     def action_models(self) -> None:
         """Pick a model."""
-        self._do(self._pick())
+        picker = Picker("models", HEADERS, (), does="switches", note=ASKING)
+        self._do(self._fill(picker, self.push_screen(picker, self._switch)))
 
-    async def _pick(self) -> None:
-        models = await self._acts.models()
-        if self.picture is not None:
-            choices = choices_of(models, self.picture)
-            self.push_screen(Picker("models", HEADERS, choices, does="switches"), self._switch)
+    async def _fill(self, picker: Picker, mounted: Awaitable[None]) -> None:
+        """List the models on a picker that is shown at once: keys that follow are meant for it."""
+        await mounted
+        try:
+            choices = await self._acts.models(self.picture or Picture(instances=()))
+        except InferDevError as err:
+            picker.fill((), note=printable(f"{err.message}\n{err.hint}".strip()))
+        else:
+            picker.fill(choices)
 
     def _switch(self, name: str | None) -> None:
         if name is not None:
@@ -280,20 +314,23 @@ class Dashboard(App[None]):
 
     def action_reload(self) -> None:
         """Show the plan, then ask."""
-        if self.picture is not None:
-            self._do(self._plan(self.picture))
-
-    async def _plan(self, picture: Picture) -> None:
-        plan = await self._acts.plan(picture)
+        if self.picture is None:
+            return
+        if not files_of(self.picture):
+            self._say("no file is up: there is nothing to reload")
+            return
 
         def answered(answer: bool | None) -> None:
             if answer:
                 self._do(self._reload())
 
-        if files_of(picture):
-            self.push_screen(Question("Reload what is up?", yes="Reload", about=plan), answered)
-        else:
-            self._say("no file is up: there is nothing to reload")
+        question = Question("Reload what is up?", yes="Reload", about=Text(ASKING), is_early=True)
+        self._do(self._plan(self.picture, question, self.push_screen(question, answered)))
+
+    async def _plan(self, picture: Picture, question: Question, mounted: Awaitable[None]) -> None:
+        """Put the plan into a question that is shown at once, so that no key meant for something else answers it."""
+        await mounted
+        question.change(await self._acts.plan(picture))
 
     async def _reload(self) -> None:
         self._say(await self._acts.reload())
@@ -316,6 +353,13 @@ class Dashboard(App[None]):
 
     def action_help(self) -> None:
         self.push_screen(Reading("keys", help_text()))
+
+    def action_clear(self) -> None:
+        """Take away what is told on top of everything, then end the search."""
+        self.clear_notifications()
+        if self.log_panel.view.wanted:
+            self.log_panel.action_end_search()
+            self.instances.focus()
 
     def action_search(self) -> None:
         self.log_panel.begin_search()
@@ -355,3 +399,8 @@ class Dashboard(App[None]):
             await self.run_action(action)
 
         return run
+
+
+def _counts(picture: Picture) -> tuple[int, int]:
+    """What the layout goes by."""
+    return len(picture.instances), len(picture.gpus)

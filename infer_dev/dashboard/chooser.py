@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from textual.app import App
 
 from infer_dev.dashboard.picker import Choice, Picker
+from infer_dev.dashboard.signals import end_by_signals
 
 
 class Chooser(App[str | None]):
@@ -21,4 +22,5 @@ class Chooser(App[str | None]):
 
     def on_mount(self) -> None:
         """Nothing but the list."""
+        end_by_signals(self)
         self.push_screen(self._picker, self.exit)

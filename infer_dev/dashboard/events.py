@@ -19,6 +19,7 @@ from infer_dev.states import state_style
 KEPT = 500
 TIME_AT, TIME_END = 11, 19  # of an ISO time: the clock
 TROUBLE = ("failed", "backoff", "degraded")
+NOTHING = "nothing has happened yet"
 PLAIN_WORDS = {"done": "", "told": ""}
 
 
@@ -69,7 +70,7 @@ class Events(Widget):
         """The latest."""
         latest = list(self.all)[-max(1, self.size.height) :]
         if not latest:
-            return Text("nothing has happened yet", style="dim")
+            return Text(NOTHING, style="dim")
         drawn = [event_text(event) for event in latest]
         for text in drawn:
             text.truncate(max(1, self.size.width), overflow="ellipsis")
@@ -92,17 +93,28 @@ class EventsScreen(ModalScreen[None]):
         """One text that scrolls."""
         with VerticalScroll(classes="dialog tall") as scroll:
             scroll.border_title, scroll.border_subtitle = "events", "Esc closes"
-            yield Static(Text("\n").join(self._drawn) if self._drawn else "nothing has happened yet", id="event-list")
+            yield Static(id="event-list")
 
     def on_mount(self) -> None:
         """Begin at the newest."""
+        self._draw()
         self.query_one(VerticalScroll).scroll_end(animate=False)
 
-    def add(self, events: Sequence[Json]) -> None:
-        """Take what happens meanwhile."""
+    def _draw(self) -> None:
+        self.query_one("#event-list", Static).update(Text("\n").join(self._drawn) if self._drawn else NOTHING)
+
+    def add(self, events: Sequence[Json], *, anew: bool) -> None:
+        """Take what happens meanwhile; whoever reads earlier ones goes on reading. `anew`: in place of all."""
+        if anew:
+            self._drawn.clear()
         self._drawn.extend(event_text(event, with_log=True) for event in events)
-        self.query_one("#event-list", Static).update(Text("\n").join(self._drawn))
-        self.query_one(VerticalScroll).scroll_end(animate=False)
+        if not self.is_mounted:
+            return
+        scroll = self.query_one(VerticalScroll)
+        is_at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
+        self._draw()
+        if is_at_end:
+            scroll.scroll_end(animate=False)
 
     def action_end(self) -> None:
         self.query_one(VerticalScroll).scroll_end(animate=False)

@@ -6,13 +6,14 @@ A daemon that goes away is told as `Lost`, and asked for again until it, or the 
 import asyncio
 import codecs
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from textual.message import Message
 
 from infer_dev.api.client import logs_target
-from infer_dev.dashboard.link import Link
-from infer_dev.dashboard.picture import Json, Picture
+from infer_dev.dashboard.link import Link, understood
+from infer_dev.dashboard.picture import Json, Picture, number
 from infer_dev.dashboard.rates import Counted, Load, loads, read_counts
 from infer_dev.errors import InferDevError, NotFoundError
 from infer_dev.host.printable import printable
@@ -75,6 +76,8 @@ class Feed:
         self._link, self._tell, self._status_s = link, tell, status_s
         self._wake = asyncio.Event()
         self._is_ready = False  # whether any instance could have a load
+        self._streams: set[asyncio.Timeout] = set()  # those that are read
+        self._doubtful: set[asyncio.Timeout] | None = None  # while lost: those that were read when it was lost
 
     def look_now(self) -> None:
         """Ask for the status without waiting."""
@@ -91,11 +94,16 @@ class Feed:
         while True:
             self._wake.clear()
             try:
-                picture = Picture.from_json(await self._link.get("/status?host=1"))
+                answer = await self._link.get("/status?host=1")
+                with understood("/status"):
+                    picture = Picture.from_json(answer)
             except InferDevError as err:
+                if self._doubtful is None:
+                    self._doubtful = set(self._streams)
                 self._tell(Lost(err))
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._leave_doubtful()
             self._is_ready = any(one.state == "ready" for one in picture.instances)
             self._tell(Seen(picture))
             await asyncio.sleep(min(LEAST_GAP_S, self._status_s))
@@ -105,21 +113,39 @@ class Feed:
             except TimeoutError:
                 continue
 
+    def _leave_doubtful(self) -> None:
+        """Begin those streams again that may have died without a word, as they do on a line that was cut."""
+        for stream in (self._doubtful or set()) & self._streams:
+            if not stream.expired():
+                stream.reschedule(asyncio.get_running_loop().time())
+        self._doubtful = None
+
+    @asynccontextmanager
+    async def _while_it_answers(self) -> AsyncIterator[None]:
+        """Read a stream in it; raises TimeoutError once the daemon was lost meanwhile and answers again."""
+        async with asyncio.timeout(None) as stream:
+            self._streams.add(stream)
+            try:
+                yield
+            finally:
+                self._streams.discard(stream)
+
     async def _watch_events(self) -> None:
         while True:
             try:
-                last_id = await self._past_events()
-                async for _, event in self._link.events(f"/events?after={last_id}"):
-                    self._tell(Happened([event], is_past=False))
-                    self.look_now()
-            except InferDevError:  # told by the status
+                async with self._while_it_answers():
+                    last_id = await self._past_events()
+                    async for _, event in self._link.events(f"/events?after={last_id}"):
+                        self._tell(Happened([checked_event(event)], is_past=False))
+                        self.look_now()
+            except (InferDevError, TimeoutError):  # told by the status
                 pass
             await asyncio.sleep(RETRY_S)
 
     async def _past_events(self) -> int:
         """Pass on all events kept; the id of the last. After a loss as well: the next daemon may have others."""
-        past = [event async for _, event in self._link.events("/events?follow=0")]
-        self._tell(Happened(list[Json](past), is_past=True))
+        past: list[Json] = [checked_event(event) async for _, event in self._link.events("/events?follow=0")]
+        self._tell(Happened(past, is_past=True))
         return max((int(event["id"]) for event in past), default=0)
 
     async def _watch_load(self) -> None:
@@ -140,10 +166,11 @@ class Feed:
         """Pass on the end of an instance's log and what comes, through rotations, restarts and daemons."""
         while True:
             try:
-                await self._follow_log_once(name)
+                async with self._while_it_answers():
+                    await self._follow_log_once(name)
             except* NotFoundError:
                 self._tell(Logged(name, "", is_first=True))
-            except* InferDevError:  # told by the status
+            except* (InferDevError, TimeoutError):  # told by the status
                 pass
             await asyncio.sleep(RETRY_S)
 
@@ -158,6 +185,19 @@ class Feed:
             finally:
                 flushing.cancel()
                 batch.flush(is_end=True)
+
+
+def checked_event(event: Json) -> Json:
+    """An event, if what is read of it beside its words is as it should be.
+
+    Raises:
+        InferDevError: it is not.
+    """
+    with understood("/events"):
+        int(event["id"])
+        number(event.get("after_s"))
+        list(event.get("log_tail") or ())
+    return event
 
 
 class Batch:

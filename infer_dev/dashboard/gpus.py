@@ -10,6 +10,7 @@ from textual.widget import Widget
 from infer_dev.dashboard.picture import Gpu
 from infer_dev.dashboard.words import bar, percent, size, sparkline
 
+GPU_ROWS = 3  # of one GPU, where there is room
 HISTORY_S = 300
 MOST_SAMPLES = 2 * HISTORY_S  # one a second; more come with events
 STYLES = ("cyan", "magenta", "yellow", "blue", "green")
@@ -43,7 +44,7 @@ class Gpus(Widget):
     @property
     def rows(self) -> int:
         """Lines it needs."""
-        return max(1, len(self._gpus) * (1 if self.is_compact else 3))
+        return max(1, len(self._gpus) * (1 if self.is_compact else GPU_ROWS))
 
     def render(self) -> Text:
         """All GPUs."""

@@ -7,6 +7,7 @@ from infer_dev.states import state_style
 KEYS = (
     ("acts on the selected instance", (
         ("↑ ↓  j k", "select an instance (also by a click)"),
+        ("Home End", "the first, the last; PgUp PgDn: a page further"),
         ("s", "start or stop it"),
         ("r", "restart it"),
         ("c", "check its file, as `infer-dev check`"),
@@ -25,6 +26,7 @@ KEYS = (
     )),
     ("everything else", (
         ("e", "all events, with causes and log lines"),
+        ("Esc", "closes what is open, takes messages away"),
         ("Tab", "from the instances to the log and back"),
         ("Ctrl+P", "every command by its name"),
         ("?", "this page"),

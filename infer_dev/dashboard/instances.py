@@ -6,7 +6,7 @@ from typing import ClassVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.message import Message
 from textual.widget import Widget
 
@@ -76,6 +76,10 @@ class Instances(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "select(-1)", "up", show=False),
         Binding("down,j", "select(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home,g", "select(-1000000)", "first", show=False),
+        Binding("end,G", "select(1000000)", "last", show=False),
     ]
 
     class Selected(Message):
@@ -90,12 +94,16 @@ class Instances(Widget, can_focus=True):
         self.border_title = "instances"
         self.selected = ""
         self._instances: Sequence[Instance] = ()
+        self._is_known = False  # whether anything has been told yet
         self._loads: Mapping[str, Load] = {}
         self._shown: tuple[object, ...] = ()
 
     def show(self, instances: Sequence[Instance], loads: Mapping[str, Load]) -> None:
         """Take what is known now; drawn only if it looks different."""
         self._instances, self._loads = instances, loads
+        if not self._is_known:
+            self._is_known = True
+            self.refresh()
         names = [one.name for one in instances]
         if self.selected not in names:
             self.select(names[0] if names else "")
@@ -103,13 +111,23 @@ class Instances(Widget, can_focus=True):
         if shown != self._shown:
             self._shown = shown
             self.refresh()
+        self._tell()
 
     def select(self, name: str) -> None:
         """Select an instance by its name."""
         if name != self.selected:
             self.selected = name
             self.post_message(self.Selected(name))
+            self._tell()
             self.refresh()
+
+    def _tell(self) -> None:
+        """Say in the title which of how many is selected, where not all are seen."""
+        names = [one.name for one in self._instances]
+        is_cut = len(names) > self.size.height - 1 and self.selected in names
+        where = f" · {names.index(self.selected) + 1} of {len(names)}" if is_cut else ""
+        if f"instances{where}" != self.border_title:
+            self.border_title = f"instances{where}"
 
     def action_select(self, step: int) -> None:
         """Select the one `step` rows further."""
@@ -117,6 +135,13 @@ class Instances(Widget, can_focus=True):
         if names:
             at = names.index(self.selected) if self.selected in names else 0
             self.select(names[max(0, min(len(names) - 1, at + step))])
+
+    def on_resize(self, _: Resize) -> None:
+        self._tell()
+
+    def action_page(self, step: int) -> None:
+        """Select the one as many rows further as are shown."""
+        self.action_select(step * max(1, self.size.height - 1))
 
     def on_click(self, event: Click) -> None:
         """Select what was clicked."""
@@ -140,6 +165,8 @@ class Instances(Widget, can_focus=True):
     def render(self) -> Text:
         """The table, one row each; the selected one is marked by a sign, too, for want of colours."""
         width, height = self.size
+        if not self._is_known:
+            return Text("…", style="dim")
         if not self._instances:
             return Text("no instance is up: `infer-dev up FILE` starts some", style="dim")
         rows = [cells(one, self._loads.get(one.name)) for one in self._instances]

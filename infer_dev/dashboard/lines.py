@@ -1,9 +1,11 @@
 """The lines of a log that are kept: their level, which of them are shown, how they are wrapped. No terminal here."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+
+from rich.cells import get_character_cell_size
 
 MOST_LINES = 10_000
 SLACK = 2_000  # so many more may be there before the oldest are dropped: not at every line
@@ -96,9 +98,26 @@ class Lines:
     def _add_rows(self, number: int, line: str) -> None:
         if self._least > Level.ALL and level_of(line) < self._least:
             return
-        width = self._width or len(line) or 1
-        for start in range(0, len(line) or 1, width):
-            self.rows.append(Row(number, start, min(len(line), start + width)))
+        start = 0
+        for end in self._ends(line):
+            self.rows.append(Row(number, start, end))
+            start = end
+
+    def _ends(self, line: str) -> Iterable[int]:
+        """Where the rows of a line end: as many characters each as have room in `width` cells, at least one."""
+        width = self._width
+        if not width:
+            return (len(line),)
+        if line.isascii():  # one cell each
+            return (*range(width, len(line), width), len(line))
+        ends, cells = [], 0
+        for at, character in enumerate(line):
+            needed = get_character_cell_size(character)
+            if cells + needed > width and cells:
+                ends.append(at)
+                cells = 0
+            cells += needed
+        return (*ends, len(line))
 
     def line(self, number: int) -> str:
         """The line of that number."""

@@ -5,8 +5,9 @@ It speaks HTTP/1.0, as `api.client` does: an answer is a head, then a body that 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +18,27 @@ READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
 CONNECT_S = 5.0
+PROBE_AFTER_S, PROBE_EVERY_S, PROBES = 10, 5, 3  # of a connection on which nothing comes
 OK_STATUS = 200
 REFUSED_STATUSES = (401, 403)
 PORTS = {"http": 80, "https": 443}
 
 Answer = tuple[int, bytes, asyncio.StreamReader]
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Take an answer apart.
+
+    Raises:
+        InferDevError: it is not made as it should be. What answers may be a daemon of another version, or none.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        raise InferDevError(
+            f"cannot understand the daemon's answer to {what}", hint="is it a daemon, and of this version?"
+        ) from err
 
 
 class Link:
@@ -89,7 +106,7 @@ class Link:
             for block in blocks:
                 fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line[1:])
                 if b"data" in fields:
-                    yield fields.get(b"event", b"message").decode(), json.loads(fields[b"data"])
+                    yield fields.get(b"event", b"message").decode(errors="replace"), _object(fields[b"data"], target)
 
     async def _whole(
         self, method: str, target: str, body: Mapping[str, object] | None, timeout_s: float | None
@@ -131,7 +148,9 @@ class Link:
             async with asyncio.timeout(CONNECT_S):
                 if self._socket:
                     return await asyncio.open_unix_connection(self._socket)
-                return await asyncio.open_connection(self._host, self._port, ssl=self._tls or None)
+                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls or None)
+                _keep_alive(writer.get_extra_info("socket"))
+                return reader, writer
         except PermissionError as err:
             raise UnavailableError(
                 f"cannot reach the daemon: {self._socket} belongs to another user", hint="be the user who started it"
@@ -141,6 +160,14 @@ class Link:
                 "start one with `infer-dev up FILE`" if self._socket else "is it up, and its api_host one to reach?"
             )
             raise UnavailableError(f"cannot reach the daemon: none answers at {self.place.shown}", hint=hint) from err
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel find out when the other side is gone without a word: its machine, or what stood between."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
@@ -181,6 +208,6 @@ def _problem(data: bytes, status: int) -> InferDevError:
         problem = None
     if status in REFUSED_STATUSES and not isinstance(problem, dict):
         return UnavailableError(f"cannot use the daemon: it refuses ({status})", hint="give its token")
-    if not isinstance(problem, dict):
-        return InferDevError(f"cannot understand the daemon's answer ({status})")
+    if not isinstance(problem, dict) or "detail" not in problem:
+        return InferDevError(f"cannot understand the daemon's answer ({status})", hint="is it a daemon's address?")
     return from_problem(problem)

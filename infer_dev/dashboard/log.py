@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -169,8 +170,9 @@ class LogPanel(Vertical):
         words = [WORDS[view.least]] if view.least else []
         words += ["wrapped"] if view.is_wrapped else []
         words += [f"“{view.wanted}”"] if view.wanted else []
-        words += ["follows" if view.is_following else "held: End follows"]
-        self.border_title = " · ".join(["log", *([self._name] if self._name else []), *words])
+        words += ["follows" if view.is_following else "held: f follows"]
+        # Text, as a str would be read as markup: what is searched may have brackets.
+        self.border_title = Text(" · ".join(["log", *([self._name] if self._name else []), *words]))
 
     def on_log_view_held(self, _: LogView.Held) -> None:
         """Say so."""
@@ -201,7 +203,8 @@ class LogPanel(Vertical):
         if self.view.find(-1):
             self.view.focus()
         elif self.view.wanted:
-            self.notify(f"cannot find “{self.view.wanted}” in what is kept of the log", severity="warning")
+            problem = f"cannot find “{self.view.wanted}” in what is kept of the log"
+            self.notify(problem, severity="warning", markup=False)
         self.tell()
 
     def next_level(self) -> None:

@@ -50,16 +50,25 @@ class Picker(ModalScreen[str | None]):
         Binding("pagedown", "move(10)", show=False, priority=True),
     ]
 
-    def __init__(self, title: str, headers: Sequence[str], choices: Sequence[Choice], *, does: str) -> None:
-        """`does` is what Enter does, in one word."""
+    def __init__(
+        self, title: str, headers: Sequence[str], choices: Sequence[Choice], *, does: str, note: str = "nothing"
+    ) -> None:
+        """`does` is what Enter does, in one word; `note` is told where there are no choices."""
         super().__init__()
-        self._title, self._headers, self._choices, self._does = title, headers, choices, does
+        self._title, self._headers, self._choices, self._does, self._note = title, headers, choices, does, note
         self._shown: list[Choice] = []
+
+    def fill(self, choices: Sequence[Choice], *, note: str = "nothing") -> None:
+        """Other choices; nothing if it has been closed."""
+        if self.is_running:
+            self._choices, self._note, self._shown = choices, note, []
+            self._list(self.query_one(Input).value)
 
     def compose(self) -> ComposeResult:
         """Search field, headers, list, and what is known of the selected one."""
         with Vertical(classes="dialog tall") as box:
-            box.border_title, box.border_subtitle = self._title, f"Enter {self._does} · Esc closes"
+            box.border_title = Text(self._title)  # a str would be read as markup: it may have a path in it
+            box.border_subtitle = f"Enter {self._does} · Esc closes"
             yield Input(placeholder="type to search", id="pick-search", compact=True)
             yield Static(id="pick-headers")
             yield OptionList(id="pick-list", compact=True)
@@ -72,7 +81,7 @@ class Picker(ModalScreen[str | None]):
 
     def on_resize(self) -> None:
         """Other widths."""
-        self.call_after_refresh(self._list, self.query_one(Input).value)
+        self.call_after_refresh(self._list, self.query_one(Input).value, keep=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Fewer of them, the best first."""
@@ -86,11 +95,15 @@ class Picker(ModalScreen[str | None]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""
-        self.dismiss(self._shown[event.option_index].id)
+        self.dismiss(self._choice(event).id)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Tell about it."""
-        self.query_one("#pick-about", Static).update(Text(self._shown[event.option_index].about, style="dim"))
+        self.query_one("#pick-about", Static).update(Text(self._choice(event).about, style="dim"))
+
+    def _choice(self, event: OptionList.OptionMessage) -> Choice:
+        """What an event is about; its index is that of a list which may have been replaced since it was sent."""
+        return self._choices[int(event.option_id or 0)]
 
     def action_move(self, by: int) -> None:
         """Select another one."""
@@ -98,23 +111,25 @@ class Picker(ModalScreen[str | None]):
         if self._shown:
             listed.highlighted = max(0, min(len(self._shown) - 1, (listed.highlighted or 0) + by))
 
-    def _list(self, wanted: str) -> None:
-        scored = [(score(wanted, one.search or " ".join(one.cells)), one) for one in self._choices]
+    def _list(self, wanted: str, *, keep: bool = False) -> None:
+        """List what has `wanted` in it; `keep`: what is selected stays so."""
+        scored = [(score(wanted, one.search or " ".join(one.cells)), at) for at, one in enumerate(self._choices)]
         found = [pair for pair in scored if pair[0] != MISS]
         if wanted:
             found.sort(key=lambda pair: -pair[0])
-        self._shown = [one for _, one in found]
         listed = self.query_one(OptionList)
+        selected = self._shown[listed.highlighted] if keep and listed.highlighted is not None else None
+        self._shown = [self._choices[at] for _, at in found]
         widths = self._widths(max(20, listed.size.width - 3))
         listed.clear_options()
-        listed.add_options([Option(_row(one, widths)) for one in self._shown])
-        listed.highlighted = 0 if self._shown else None
+        listed.add_options([Option(_row(self._choices[at], widths), id=str(at)) for _, at in found])
+        at = self._shown.index(selected) if selected in self._shown else 0
+        listed.highlighted = at if self._shown else None
         headers = _joined(self._headers, widths)
         self.query_one("#pick-headers", Static).update(Text(headers, style="dim", no_wrap=True, overflow="crop"))
         if not self._shown:
-            self.query_one("#pick-about", Static).update(
-                Text(f"nothing has “{wanted}” in it" if wanted else "nothing")
-            )
+            told = f"nothing has “{wanted}” in it" if wanted and self._choices else self._note
+            self.query_one("#pick-about", Static).update(Text(told))
 
     def _widths(self, width: int) -> list[int]:
         """The last column is cut, then left out, then the one before it; what is too long after that is the first."""
@@ -133,7 +148,7 @@ class Picker(ModalScreen[str | None]):
 def _row(one: Choice, widths: Sequence[int]) -> Text:
     text = Text(_joined(one.cells, widths), no_wrap=True, overflow="ellipsis")
     text.stylize("bold", 0, widths[0])
-    if one.state:
+    if one.state and len(widths) > 1:  # a name that is long may leave no room for more
         text.stylize(state_style(one.state), widths[0] + GAP, widths[0] + GAP + widths[1])
     return text
 

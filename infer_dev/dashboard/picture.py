@@ -1,5 +1,6 @@
 """What the API says, as values: the picture that the screen shows. Keys that an older daemon lacks have defaults."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,46 @@ from infer_dev.host.printable import printable_line
 from infer_dev.settings import socket_path
 
 Json = Mapping[str, Any]  # Any: JSON
+MACHINE_FIGURES = (
+    *("cpus", "cpu_utilisation", "memory_total_bytes", "memory_available_bytes"),
+    *("memory_max_bytes", "memory_current_bytes"),
+)
+
+
+def number(value: object) -> float | None:
+    """A figure, or None.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is no finite one; JSON of Python may have those.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    return value
+
+
+def whole(value: object) -> int | None:
+    """A count, or None; raises as `number`."""
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _figures(machine: Json | None) -> Json:
+    """What is told of a machine or container, if its figures are such; raises as `number`."""
+    told = dict(machine or {})
+    for name in MACHINE_FIGURES:
+        number(told.get(name))
+    for load in told.get("load") or ():
+        number(load)
+    for disk in told.get("disks") or ():
+        number(disk["total_bytes"])
+        number(disk["free_bytes"])
+        list(disk.get("paths") or ())
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +83,13 @@ class Instance:
         texts = ("name", "state", "model", "alias", "group", "gpu_ids", "cause", "detail", "note")
         return cls(
             **{key: printable_line(str(one.get(key) or "")) for key in texts},
-            state_s=float(one.get("state_s") or 0),
-            due_in_s=one.get("due_in_s"),
-            port=one.get("port"),
-            uptime_s=one.get("uptime_s"),
-            restarts=int(one.get("restarts") or 0),
-            rss_bytes=one.get("rss_bytes"),
-            gpu_memory_bytes=one.get("gpu_memory_bytes"),
+            state_s=number(one.get("state_s")) or 0,
+            due_in_s=number(one.get("due_in_s")),
+            port=whole(one.get("port")),
+            uptime_s=number(one.get("uptime_s")),
+            restarts=whole(one.get("restarts")) or 0,
+            rss_bytes=whole(one.get("rss_bytes")),
+            gpu_memory_bytes=whole(one.get("gpu_memory_bytes")),
             source=str(one.get("source") or ""),
             log_tail=tuple(printable_line(str(line)) for line in one.get("log_tail") or ()),
         )
@@ -81,21 +122,21 @@ class Gpu:
         held: dict[str, int] = {}
         for part in (one, *one.get("mig", ())):
             for process in part.get("processes", ()):
-                name, used = process.get("instance"), process.get("memory_bytes")
+                name, used = process.get("instance"), whole(process.get("memory_bytes"))
                 if name and used:
-                    held[name] = held.get(name, 0) + used
-        busy = one.get("utilisation_percent")
+                    held[str(name)] = held.get(str(name), 0) + used
+        busy = number(one.get("utilisation_percent"))
         return cls(
             index=int(one["index"]),
             name=printable_line(str(one.get("name") or "")),
             problem=printable_line(str(one.get("problem") or "")),
-            total_bytes=one.get("memory_total_bytes"),
-            used_bytes=one.get("memory_used_bytes"),
-            free_bytes=one.get("memory_free_bytes"),
+            total_bytes=whole(one.get("memory_total_bytes")),
+            used_bytes=whole(one.get("memory_used_bytes")),
+            free_bytes=whole(one.get("memory_free_bytes")),
             busy=None if busy is None else busy / 100,
-            temperature_c=one.get("temperature_c"),
-            power_w=one.get("power_w"),
-            power_limit_w=one.get("power_limit_w"),
+            temperature_c=whole(one.get("temperature_c")),
+            power_w=number(one.get("power_w")),
+            power_limit_w=number(one.get("power_limit_w")),
             held=held,
         )
 
@@ -115,17 +156,21 @@ class Picture:
 
     @classmethod
     def from_json(cls, answer: Json) -> "Picture":
-        """What `/status?host=1` answers."""
+        """What `/status?host=1` answers.
+
+        Raises:
+            AttributeError, LookupError, TypeError, ValueError: it is made otherwise.
+        """
         daemon = answer.get("daemon") or {}
         return cls(
             instances=tuple(Instance.from_json(one) for one in answer.get("instances", ())),
             gpus=tuple(Gpu.from_json(one) for one in answer.get("gpus") or ()),
             gpus_note=printable_line(str(answer.get("gpus_note") or "")),
-            host=answer.get("host") or {},
-            container=answer.get("container") or {},
+            host=_figures(answer.get("host")),
+            container=_figures(answer.get("container")),
             version=str(daemon.get("version") or ""),
             config=str(daemon.get("config") or ""),
-            switch=daemon.get("switch"),
+            switch=dict(daemon.get("switch") or {}) or None,
         )
 
     def find(self, name: str) -> Instance | None:

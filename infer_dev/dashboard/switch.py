@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from infer_dev.dashboard.link import Link
+from infer_dev.dashboard.link import Link, understood
 from infer_dev.dashboard.picture import Json
 from infer_dev.errors import InferDevError
 from infer_dev.host.printable import printable, printable_line
@@ -46,7 +46,8 @@ class SwitchScreen(ModalScreen[None]):
     async def _run(self) -> None:
         try:
             async for event, data in self._link.events("/switch?stream=1", body={"model": self._name}):
-                self.take(event, data)
+                with understood("/switch"):
+                    self.take(event, data)
             if self._end is None:
                 self._finish(Text("the daemon has gone; the next one finishes the switch: see the events", "yellow"))
         except InferDevError as err:

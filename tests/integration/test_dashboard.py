@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import STAND_IN, Cli, Parts, eventually
+from tests.conftest import STAND_IN, Cli, Parts, eventually, is_alive
 from tests.integration.test_terminal import Terminal
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
@@ -23,6 +23,15 @@ class Window(Terminal):
 
     def resize(self, width: int, height: int) -> None:
         self._run("resize-window", "-x", str(width), "-y", str(height))
+
+    def hang_up(self) -> None:
+        """Take the window away, not the server."""
+        self._run("new-window", "/bin/sh")
+        self._run("kill-window", "-t", ":0")
+
+    def modes(self) -> str:
+        """Other screen, mouse, cursor: 001 where nothing draws."""
+        return self._run("display-message", "-p", "#{alternate_on}#{mouse_any_flag}#{cursor_flag}").strip()
 
 
 @pytest.fixture
@@ -108,6 +117,31 @@ def test_dashboard_over_real_servers(terminal: Window, cli: Cli, rack: Path) -> 
     terminal.keys("q")
     eventually(lambda: "status=0" in terminal.screen())
     assert {name: one["pid"] for name, one in cli.status().items()} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signal_leaves_the_terminal_as_it_was(terminal: Window, tmp_path: Path, number: signal.Signals) -> None:
+    before, after, pid = (tmp_path / name for name in ("before", "after", "pid"))
+    terminal.type(
+        f"stty -a > {before}; sh -c 'echo $$ > {pid}; exec {sys.executable} -m infer_dev dashboard';"
+        f" echo status=$?; stty -a > {after}"
+    )
+    eventually(lambda: "cannot reach the daemon" in terminal.screen() and terminal.modes() == "110")
+    os.kill(int(pid.read_text()), number)
+    eventually(lambda: "status=" in terminal.screen() and terminal.modes() == "001")
+    status = 0 if number == signal.SIGINT else 128 + number  # SIGINT is asyncio's, who ends it as `q` does
+    assert f"status={status}" in terminal.screen()
+    eventually(lambda: after.exists() and after.read_text() == before.read_text())
+
+
+def test_terminal_that_is_gone_ends_it(terminal: Window, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    terminal.type(f"exec sh -c 'echo $$ > {pid}; exec {sys.executable} -m infer_dev dashboard 2> /dev/tty'")
+    eventually(lambda: "cannot reach the daemon" in terminal.screen())
+    number = int(pid.read_text())
+    assert is_alive(number)
+    terminal.hang_up()
+    eventually(lambda: not is_alive(number))
 
 
 def stand_in_rack(folder: Path, port: int, master: str = "api_port = 0") -> Path:

@@ -55,6 +55,7 @@ class ApiPlayer:
         posts: action (with the instance) and body of each POST, in order.
         phases: event and data of the stream that a switch is answered with.
         refusal: if set, what every POST is answered with.
+        gate: while it is clear, no plan and no list of models is answered.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -71,6 +72,8 @@ class ApiPlayer:
         self.posts: list[tuple[str, Json]] = []
         self.tokens: list[str] = []
         self.refusal: InferDevError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._http: HttpServer | None = None
         self._server: asyncio.Server | None = None
 
@@ -141,6 +144,7 @@ class ApiPlayer:
             await asyncio.sleep(0.01)
 
     async def _models(self, _: Request) -> Response:
+        await self.gate.wait()
         return json_response({"models": self.models})
 
     async def _metrics(self, _: Request) -> Response:
@@ -158,6 +162,8 @@ class ApiPlayer:
             self.posts.append((" ".join(words), json.loads(request.body or b"{}")))
             if self.refusal is not None:
                 raise self.refusal
+            if action == "plan":
+                await self.gate.wait()
             return answer()
 
         return handle

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from rich.color import ColorType
 from rich.segment import Segment
+from textual.containers import VerticalScroll
+from textual.events import Key
 from textual.pilot import Pilot
 
 from infer_dev.dashboard.app import Dashboard
@@ -363,6 +365,7 @@ async def test_without_a_daemon_it_waits_for_one(tmp_path: Path) -> None:
     app = Dashboard(Link(Place(socket=str(api.socket))), plan_lines, status_s=60)
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await shows(pilot, "cannot reach the daemon: none answers")
+        assert "no instance is up" not in screen(app)  # who knows?
         await pilot.press("s", "r", "c", "l", "x", "n")  # nothing to act on
         await api.open()
         await shows(pilot, "no instance is up")
@@ -502,3 +505,313 @@ async def test_size_may_change_at_any_time(api: ApiPlayer) -> None:
             await until(pilot, lambda width=width: app_of(pilot).size.width == width)
             await asyncio.sleep(0)
         await shows(pilot, "▸ chat", "needle two", "events")
+
+
+@pytest.mark.parametrize("wanted", ["[/]", "[error]"])
+async def test_search_for_brackets_is_no_markup(api: ApiPlayer, wanted: str) -> None:
+    async with shown(api) as pilot:
+        await pilot.press("slash", *wanted, "enter")
+        await shows(pilot, f"· “{wanted}” ·", f"cannot find “{wanted}”")
+        api.logs["chat"] += f"a line with {wanted} in it\n".encode()
+        await shows(pilot, f"with {wanted} in it")
+        await pilot.press("enter")
+        await until(
+            pilot, lambda: wanted in app_of(pilot).log_panel.view.lines.line(app_of(pilot).log_panel.view.mark)
+        )
+
+
+async def test_check_of_a_path_with_brackets_is_shown(api: ApiPlayer, tmp_path: Path) -> None:
+    api.instances[0]["source"] = str(tmp_path / "[/b].toml")
+    async with shown(api) as pilot:
+        await pilot.press("c")
+        await shows(pilot, "[/b].toml", "cannot read")
+
+
+async def test_picker_takes_keys_faster_than_it_lists(api: ApiPlayer) -> None:
+    api.models = [{"instance": f"model-{number:02}", "state": "stopped"} for number in range(64)]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "model-00")
+        for _ in range(6):  # all at once, as a paste or a slow line brings them
+            for key in (
+                "pagedown",
+                "down",
+                "6",
+                "3",
+                "pagedown",
+                "backspace",
+                "backspace",
+                "pagedown",
+                "0",
+                "backspace",
+            ):
+                app_of(pilot).post_message(Key(key, key if len(key) == 1 else None))
+            await pilot.resize_terminal(120, 40)
+        await pilot.press("6", "3")
+        await until(pilot, lambda: "model-62" not in screen(app_of(pilot)))
+        await pilot.press("enter")
+        await until(pilot, lambda: [body for _, body in api.posts] == [{"model": "model-63"}])
+
+
+async def test_picker_keeps_its_selection_when_the_size_changes(api: ApiPlayer) -> None:
+    api.models = [{"instance": f"model-{number:02}", "state": "stopped"} for number in range(8)]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "model-00")
+        await pilot.press("down", "down", "down")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: app_of(pilot).size.width == 80)
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: [body for _, body in api.posts] == [{"model": "model-03"}])
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 10)])
+async def test_long_plan_is_read_by_keys_and_leaves_room_for_the_answers(
+    api: ApiPlayer, width: int, height: int
+) -> None:
+    api.plan = {"enabled": True, "starting": [f"instance-{number:02}" for number in range(64)]}
+    async with shown(api, width, height) as pilot:
+        await pilot.press("l")
+        await shows(pilot, "Reload what is up?", "instance-00", "↑ ↓ scroll", "No (n)", "Reload (y)")
+        await pilot.press("pagedown")
+        await until(pilot, lambda: "instance-00" not in screen(app_of(pilot)))
+        await pilot.press("end")
+        await shows(pilot, "instance-63", "No (n)")
+        await pilot.press("home", "down")
+        await shows(pilot, "instance-00")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Reload what" not in screen(app_of(pilot)))
+        assert [target for target, _ in api.posts] == ["plan"]
+
+
+async def test_keys_typed_before_the_models_are_there_search_them(api: ApiPlayer) -> None:
+    api.models = [{"instance": name, "state": "stopped"} for name in ("chat", "mama", "sm")]
+    api.gate.clear()
+    async with shown(api) as pilot:
+        await pilot.press(*"mma", "enter")  # a second m is a letter, and what is not listed cannot be chosen
+        await shows(pilot, "asking the daemon")
+        api.gate.set()
+        await shows(pilot, "mama")
+        assert "▸ sm" not in screen(app_of(pilot))
+        await pilot.press("escape")
+        assert (len(app_of(pilot).screen_stack), api.posts) == (1, [])
+        await pilot.press("m", "escape")  # whoever does not wait for them misses nothing else
+        await until(pilot, lambda: all(one.group != "acts" or one.is_finished for one in pilot.app.workers))
+        await shows(pilot, "▸ chat")
+
+
+async def test_models_that_cannot_be_had_are_told(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        await api.close()
+        await pilot.press("m")
+        await shows(pilot, "models", "cannot reach the daemon", "start one with")
+
+
+async def test_plan_that_comes_late_is_answered_by_no_key_meant_for_something_else(api: ApiPlayer) -> None:
+    api.plan = {"enabled": True, "starting": ["fresh"]}
+    api.gate.clear()
+    async with shown(api) as pilot:
+        await pilot.press("l", "y")
+        await shows(pilot, "Reload what is up?", "asking the daemon")
+        api.gate.set()
+        await shows(pilot, "+ start fresh")
+        assert [target for target, _ in api.posts] == ["plan"]
+        await pilot.press("y")
+        await until(pilot, lambda: [target for target, _ in api.posts] == ["plan", "reload"])
+
+
+async def test_events_that_are_read_stay_where_they_are(api: ApiPlayer) -> None:
+    api.events = [event(number, "chat", "ready", detail=f"number {number}") for number in range(1, 200)]
+    async with shown(api) as pilot:
+        await pilot.press("e")
+        await shows(pilot, "number 199")
+        await pilot.press("home")
+        reading = app_of(pilot).screen.query_one(VerticalScroll)
+        await until(pilot, lambda: reading.scroll_offset.y == 0)
+        lines = reading.max_scroll_y
+        api.events.append(event(300, "coder", "starting", detail="the newest"))
+        await until(pilot, lambda: reading.max_scroll_y == lines + 1)
+        assert reading.scroll_offset.y == 0
+        await pilot.press("end")
+        await shows(pilot, "coder starting the newest")
+        api.events.append(event(301, "coder", "ready", detail="newer still"))
+        await shows(pilot, "newer still")  # at the end it follows
+
+
+async def test_events_of_the_next_daemon_replace_those_that_are_read(api: ApiPlayer) -> None:
+    api.events = [event(number, "chat", "ready", detail=f"number {number}") for number in range(1, 4)]
+    async with shown(api) as pilot:
+        await pilot.press("e")
+        await shows(pilot, "number 3")
+        await api.close()
+        api.events = [event(1, "chat", "starting", detail="of the next one")]
+        await api.open()
+        await shows(pilot, "of the next one")
+        assert "number 3" not in screen(app_of(pilot))
+
+
+async def test_many_failures_at_once_leave_the_screen_to_be_seen(api: ApiPlayer) -> None:
+    async with shown(api, 80, 24) as pilot:
+        app = app_of(pilot)
+        detail = "exit status 1 " + "and so on " * 50
+        api.events += [
+            event(number, f"i{number:02}", "backoff", cause="crashed", detail=detail) for number in range(1, 65)
+        ]
+        await shows(pilot, "i64 backoff")  # in the events
+        await shows(pilot, "more than that fails")
+        assert len(app.screen.query("Toast")) <= 4
+        assert sum(one.outer_size.height for one in app.screen.query("Toast")) <= 16
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.query("Toast"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 40), (120, 30), (80, 50)])
+async def test_eight_gpus_leave_room_for_the_machine_and_events(api: ApiPlayer, width: int, height: int) -> None:
+    api.host = rich_host()
+    api.host["gpus"] = [api.host["gpus"][0] | {"index": index} for index in range(8)]
+    api.events = [event(1, "chat", "ready", after_s=4.5)]
+    async with shown(api, width, height) as pilot:
+        await shows(pilot, " 0 █", " 7 █", "CPU", "RAM", "chat ready after 4.5s")
+
+
+async def test_smallest_terminal_shows_the_log(api: ApiPlayer) -> None:
+    async with shown(api, 40, 10) as pilot:
+        await shows(pilot, "▸ chat", "load_model: a l", "llama_server: nee")  # the last two lines
+        await pilot.resize_terminal(80, 24)
+        await shows(pilot, "▸ chat", "needle two", "nothing has happened yet")
+
+
+async def test_many_instances_are_reached_by_pages_and_told_by_number(api: ApiPlayer) -> None:
+    api.instances = [instance(f"i{number:02}") for number in range(1, 65)]
+    api.logs = {one["name"]: bytearray(LOG.encode()) for one in api.instances}
+    async with shown(api, 80, 24) as pilot:
+        await shows(pilot, "instances · 1 of 64")
+        await pilot.press("end")
+        await shows(pilot, "instances · 64 of 64", "▸ i64")
+        await pilot.press("home", "pagedown")
+        await shows(pilot, "▸ i07", "7 of 64")
+        await pilot.press("pageup")
+        await shows(pilot, "▸ i01")
+        api.instances = api.instances[:2]
+        app_of(pilot)._feed.look_now()
+        await shows(pilot, "─ instances ──")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"gpus": [{"name": "without an index"}]},
+        {"host": {"cpus": 8, "memory_total_bytes": "much", "memory_available_bytes": 1}},
+        {"instances": [{"name": "chat", "state": "backoff", "due_in_s": "soon"}]},
+        {"instances": "none"},
+        {"daemon": ["x"]},
+    ],
+)
+async def test_answer_that_is_made_otherwise_is_told(api: ApiPlayer, status: dict[str, Any]) -> None:
+    async with shown(api) as pilot:
+        api.host = status
+        app_of(pilot)._feed.look_now()
+        await shows(pilot, "cannot understand the daemon's answer to /status")
+        api.host = {}
+        await shows(pilot, "2 ready")
+
+
+async def test_acts_of_another_version_are_told(api: ApiPlayer) -> None:
+    api.models = [{"name": "called otherwise"}]
+    api.plan = {"is_enabled": True}
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "cannot understand the daemon's answer to /models", "of this version?")
+        await pilot.press("escape", "l")
+        await shows(pilot, "cannot understand the daemon's answer to /plan")
+        await pilot.press("n")
+        api.models, api.phases = [{"instance": "coder", "state": "stopped"}], [("begin", {"step": "preflight"})]
+        await pilot.press("m")
+        await shows(pilot, "nothing has to stop for it")
+        await pilot.press("enter")
+        await shows(pilot, "cannot understand the daemon's answer to /switch")
+
+
+async def test_picker_with_a_name_that_fills_the_screen_is_shown(api: ApiPlayer) -> None:
+    api.models = [{"instance": "a-name-of-forty-characters-as-some-have-", "state": "stopped"}]
+    async with shown(api, 40, 10) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "a-name-of-forty-characters-as")
+
+
+class Line:
+    """A line to an API that can be cut so that streams do not notice: nothing passes, nothing ends.
+
+    Attributes:
+        is_cut: new connections end at once.
+    """
+
+    def __init__(self, to: Path) -> None:
+        self._to = to
+        self.is_cut = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if not self.is_cut:
+            there, back = await asyncio.open_unix_connection(self._to)
+            back.write(request)
+            carrying = asyncio.ensure_future(self._carry(there, writer))
+            self._tasks.add(carrying)
+            await reader.read()  # until whoever asked has enough
+            self._tasks.discard(carrying)
+            carrying.cancel()
+            back.close()
+        writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.write_eof()
+
+    def cut(self) -> None:
+        """Whoever reads a stream waits from now on."""
+        self.is_cut = True
+        for task in self._tasks:
+            task.cancel()
+
+
+async def test_line_that_was_cut_without_a_word_is_found_again_with_log_and_events(
+    api: ApiPlayer, tmp_path: Path
+) -> None:
+    line = Line(api.socket)
+    server = await asyncio.start_unix_server(line.serve, tmp_path / "line.sock")
+    try:
+        app = Dashboard(Link(Place(socket=str(tmp_path / "line.sock"))), plan_lines, status_s=0.1)
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await shows(pilot, "needle two")
+            line.cut()
+            await shows(pilot, "trying again")
+            api.logs["chat"] += b"written meanwhile\n"
+            api.events.append(event(1, "chat", "ready", detail="told"))
+            line.is_cut = False
+            await shows(pilot, "written meanwhile", "ready after 1.5s told")
+    finally:
+        server.close()
+
+
+async def test_log_of_what_is_gone_is_no_longer_asked_for(api: ApiPlayer) -> None:
+    async with shown(api) as pilot:
+        app = app_of(pilot)
+        api.instances, api.logs = [], {}
+        app._feed.look_now()
+        await shows(pilot, "no instance is up")
+        await until(pilot, lambda: all(one.group != "log" or one.is_finished for one in app.workers))
+
+
+async def test_address_of_something_else_is_told_as_that(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 404 Not Found\r\n\r\n{"error": {"code": 404, "message": "File Not Found"}}')
+        writer.close()  # as llama-server does
+
+    server = await asyncio.start_unix_server(answer, tmp_path / "other.sock")
+    app = Dashboard(Link(Place(socket=str(tmp_path / "other.sock"))), plan_lines, status_s=60)
+    async with server, app.run_test(size=(120, 30)) as pilot:
+        await shows(pilot, "trying again: cannot understand the daemon's answer (404); is it a daemon's address?")

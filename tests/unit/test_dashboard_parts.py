@@ -246,3 +246,12 @@ def test_textual_is_imported_for_the_dashboard_only() -> None:
     code = "import sys, infer_dev.cli.parser, infer_dev.cli.up, infer_dev.api.daemon; print('textual' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
+
+
+def test_lines_wrap_by_cells_not_characters() -> None:
+    lines = Lines()
+    lines.arrange(width=5, least=Level.ALL)
+    lines.add("模型已经加载\na模b型c\n\n模\n")
+    assert [lines.text(row) for row in lines.rows] == ["模型", "已经", "加载", "a模b", "型c", "", "模"]
+    lines.arrange(width=1, least=Level.ALL)  # a terminal that narrow shows half of each, but it ends
+    assert "".join(lines.text(row) for row in lines.rows) == "模型已经加载a模b型c模"
