@@ -7,6 +7,8 @@ importing it costs more than all else that `infer-dev status` does (docs/depende
 from importlib import import_module
 
 ANY_NUMBER = 1000
+COMPLETE_VAR = "_INFER_DEV_COMPLETE"
+"""Set by the completion script: words are asked for, and nothing is run."""
 
 
 class Command:

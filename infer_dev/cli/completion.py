@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from infer_dev.cli.main import COMPLETE_VAR
+from infer_dev.cli.commands import COMPLETE_VAR
 from infer_dev.errors import EXIT_OK, UsageError
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 from infer_dev import __version__
-from infer_dev.cli.commands import COMMANDS, overview, run_command
+from infer_dev.cli.commands import COMMANDS, COMPLETE_VAR, overview, run_command
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, InferDevError
 from infer_dev.settings import other_user
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-COMPLETE_VAR = "_INFER_DEV_COMPLETE"
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 

@@ -1,12 +1,13 @@
 """The options of every command, by click: for calls that have some, for `COMMAND --help`, for completion."""
 
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 from click.shell_completion import CompletionItem
 
-from infer_dev.cli.commands import COMMANDS, run_command
+from infer_dev.cli.commands import COMMANDS, COMPLETE_VAR, run_command
 from infer_dev.errors import InferDevError
 
 
@@ -21,17 +22,24 @@ def cli() -> None: ...
 def parse_and_run(args: Sequence[str]) -> int:
     """Parse with click and run; returns the exit status. Mistakes are told on stderr, status 2."""
     try:
-        result = cli.main(args=list(args), prog_name="infer-dev", standalone_mode=False)
+        result = _run(list(args))
     except click.ClickException as err:
         err.show(file=sys.stderr)
         return err.exit_code
-    except SystemExit as err:
-        if isinstance(err.__context__, BrokenPipeError):  # click's way out where the reader has gone
-            raise err.__context__ from None
-        raise
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
     except click.Abort as err:
         raise KeyboardInterrupt from err
     return result if isinstance(result, int) else 0
+
+
+def _run(args: list[str]) -> object:
+    """What the command returns."""
+    if COMPLETE_VAR in os.environ:
+        return cli.main(args=args, prog_name="infer-dev", complete_var=COMPLETE_VAR, standalone_mode=False)
+    # Not `cli.main`: it takes a reader that has gone (EPIPE) for its own to answer.
+    with cli.make_context("infer-dev", args) as context:
+        return cli.invoke(context)
 
 
 def _complete_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:

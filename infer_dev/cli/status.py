@@ -44,23 +44,28 @@ def status(*names: str, as_json: bool = False, watch: bool = False) -> int:
                 _print_json({"daemon": NO_DAEMON | {"boot_errors": errors}, "instances": []}, in_lines=watch)
             raise
         instances = answer["instances"]
-        if (note := answer["daemon"].get("api_fault")) and not as_json:  # a daemon of before tells none
-            print(f"API: {printable(note)}", file=sys.stderr)
         if as_json:
             answer["daemon"]["boot_errors"] = errors
             _print_json(answer, in_lines=watch)
-        elif terminal:
-            from infer_dev.cli.table import print_table  # noqa: PLC0415 - rich, on a terminal only
-
-            print_table(instances)
         else:
-            print(columns([HEADERS, *(row(one) for one in instances)]), flush=True)
+            _print_table(answer, terminal=terminal)
         failed = [one for one in instances if one["state"] == "failed"]
         if not watch:
             if failed and not as_json:
                 print(failure_report(failed), file=sys.stderr)
             return EXIT_FAILED if failed else EXIT_OK
         time.sleep(WATCH_S)
+
+
+def _print_table(answer: dict[str, Any], *, terminal: bool) -> None:  # Any: JSON
+    if note := answer["daemon"].get("api_fault"):  # a daemon of before tells none
+        print(f"API: {printable(note)}", file=sys.stderr)
+    if terminal:
+        from infer_dev.cli.table import print_table  # noqa: PLC0415 - rich, on a terminal only
+
+        print_table(answer["instances"])
+    else:
+        print(columns([HEADERS, *(row(one) for one in answer["instances"])]), flush=True)
 
 
 def _answer(target: str) -> dict[str, Any]:  # Any: JSON

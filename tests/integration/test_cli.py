@@ -497,11 +497,13 @@ def test_config_show_can_be_read_again(cli: Cli, rack: Path, tmp_path: Path) -> 
     assert json.loads(cli("config", "show", rack, "--format", "json").stdout)["instance"]["beta"]["server"]["alias"]
 
 
-def test_closed_pipe_is_no_error(cli: Cli, rack: Path) -> None:
+@pytest.mark.parametrize("options", ["", "-n 99999"])  # one for each of the two ways to a command
+def test_closed_pipe_is_no_error(cli: Cli, rack: Path, options: str) -> None:
     cli("up", rack)
+    with (rack.parent / "logs" / "llama-server-alpha.log").open("a") as log:
+        log.write("more than a pipe holds\n" * 40_000)
     piped = subprocess.run(
-        f"{sys.executable} -m infer_dev logs alpha | head -n 1",
-        shell=True,
+        ["bash", "-c", f"{sys.executable} -m infer_dev logs alpha {options} | head -n 1; echo ${{PIPESTATUS[0]}}"],
         cwd=Path(__file__).parents[2],
         env=cli.env,
         capture_output=True,
@@ -510,4 +512,5 @@ def test_closed_pipe_is_no_error(cli: Cli, rack: Path) -> None:
         timeout=30,
     )
     assert piped.stdout.startswith("==== ")
+    assert piped.stdout.splitlines()[1:] == ["141"]
     assert piped.stderr == ""
