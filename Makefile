@@ -60,7 +60,7 @@ WORKERS ?= logical
 test: $(VENV)/.ready-dev ## run all tests; the core's coverage must not fall below 95 %
 	@$(BIN)/python -m tests.parts >/dev/null
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 --max-worker-restart 0 --no-loadscope-reorder
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --fail-under=95 \
 	  --include='infer_dev/config/*,infer_dev/plan/*,infer_dev/supervisor/*'

@@ -75,7 +75,7 @@ def ended_in_order(*, cleanup_s: float = CLEANUP_S) -> Iterator[None]:
     before = {
         number: handler
         for number in _NUMBERS
-        if (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
     }
     alarm, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
     try:
