@@ -73,9 +73,7 @@ def ended_in_order(*, cleanup_s: float = CLEANUP_S) -> Iterator[None]:
     """
     _ending.cleanup_s = cleanup_s
     before = {
-        number: handler
-        for number in _NUMBERS
-        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+        number: handler for number in _NUMBERS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
     }
     alarm, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
     try:
