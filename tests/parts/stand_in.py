@@ -8,6 +8,7 @@ Its port is that of `--port`, else of LLAMA_ARG_PORT, else 8080, as with the rea
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -371,17 +372,14 @@ def start_fork_bomb(size: int) -> None:
 
 
 def print_for_ever(per_second: float) -> NoReturn:
-    """Numbered lines in bursts of a tenth of a second; what cannot be written is lost, as with a real server."""
+    """Numbered lines in bursts of a tenth of a second."""
     number = 0
     while True:
         count = max(1, round(per_second / 10))
         lines = "".join(f"line {number + more} {'x' * 60}\n" for more in range(count))
         number += count
         time.sleep(count / per_second)
-        try:
-            say(1, lines)
-        except OSError:  # a full disk
-            continue
+        say(1, lines)
 
 
 def append_for_ever(path: str) -> NoReturn:
@@ -392,7 +390,12 @@ def append_for_ever(path: str) -> NoReturn:
 
 
 def say(descriptor: int, text: str) -> None:
-    write_all(descriptor, text.encode(errors="surrogateescape"))
+    """Write it; what a full disk does not take is lost, as with a real server."""
+    try:
+        write_all(descriptor, text.encode(errors="surrogateescape"))
+    except OSError as err:
+        if err.errno != errno.ENOSPC:
+            raise
 
 
 def write_all(descriptor: int, octets: bytes) -> None:
