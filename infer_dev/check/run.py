@@ -21,8 +21,8 @@ from infer_dev.check.resolve import resolve_for_show, source_of_caller
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.config.place import Place, dotted
-from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
-from infer_dev.host.memory import HostMemory, read_memory
+from infer_dev.host.gpu.inventory import Inventory, NoInventory, look
+from infer_dev.host.memory.left import HostMemory, read_memory
 from infer_dev.llama_cpp.backends import GPU_BACKENDS, Build, look_at
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library

@@ -2,7 +2,7 @@
 
 import os
 
-from infer_dev.host.notes import boot_errors
+from infer_dev.host.runtime.notes import boot_errors
 from infer_dev.settings import BOOT_ERROR_NAME
 from infer_dev.supervisor.history import History, Kind
 

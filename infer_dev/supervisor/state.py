@@ -52,7 +52,7 @@ class Record:
     """One instance as its daemon saved it last.
 
     Attributes:
-        life_id: of the host or container in which the process ran (`host.process.life_id`).
+        life_id: of the host or container in which the process ran (`host.process.stat.life_id`).
         saved_at: the clock's seconds; `life.due` counts on from there.
         digest: of the command of the process, where it is not known to be that of the spec.
     """

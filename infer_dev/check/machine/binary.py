@@ -8,7 +8,7 @@ from infer_dev.check.machine.gpus import BY_CUDA_IDS
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
-from infer_dev.host.gpu_inventory import Inventory, NoInventory
+from infer_dev.host.gpu.inventory import Inventory, NoInventory
 from infer_dev.llama_cpp.backends import DRIVER_LIBRARY, GPU_BACKENDS, Build
 
 
