@@ -1,1 +1,1 @@
-"""An instance's log and what rotation makes of it; the daemon's own."""
+"""An instance's log: written, moved into parts, read; and the log of the daemon itself."""
