@@ -1,4 +1,4 @@
-"""What boot could not do, taken into the history as it comes and goes (`<runtime>/boot-error`, host/notes.py)."""
+"""What boot could not do, taken into the history as it comes and goes (`<runtime>/boot-error`, `runtime.notes`)."""
 
 import os
 

@@ -32,7 +32,7 @@ class ProcessRecord:
     """The process of an instance.
 
     Attributes:
-        pid, start_time: which (`host.process.start_time`).
+        pid, start_time: which (`host.process.stat.start_time`).
         spawned_at: when it was started, in the clock's seconds.
         ready_after_s: how long it took to be ready, or None.
         log_start: byte offset in the log at which this life begins.

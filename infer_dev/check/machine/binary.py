@@ -103,7 +103,7 @@ def _without_backend(active: Sequence[Subject], backends: frozenset[str]) -> Ite
 def _cuda(subject: Subject, build: Build, found: Inventory | NoInventory) -> Iterator[Finding]:
     """A CUDA build that will not find the libraries, or the driver, that it is made for."""
     has_driver = isinstance(found, Inventory)
-    # Without a driver its library is missing, too; the driver is told of by check/gpus.py.
+    # Without a driver its library is missing, too; the driver is told of by `gpus`.
     lost = {name: by for name, by in build.missing.items() if has_driver or name != DRIVER_LIBRARY}
     if lost:
         by = ", ".join(dict.fromkeys(one for users in lost.values() for one in users))
