@@ -14,7 +14,7 @@ OVERRIDES_VAR = "AUTO_INFER_LLAMA_CPP_OVERRIDES"
 PKG_PATH_VAR = "AUTO_INFER_LLAMA_CPP_PKG_PATH"
 # The descriptor on which a daemon started by `up` says that it is ready.
 READY_FD_VAR = "INFER_DEV_READY_FD"
-# The descriptor of a daemon started by boot that is its end of their link (host/boot_link.py).
+# The descriptor of a daemon started by boot that is its end of their link (host/watch/link.py).
 BOOT_FD_VAR = "INFER_DEV_BOOT_FD"
 RUNTIME_DIR_VAR = "INFER_DEV_RUNTIME_DIR"
 # The folder of what was found out and can be found out again.
@@ -91,7 +91,7 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> str:
     if not user and (xdg := environ.get("XDG_RUNTIME_DIR")):
         return os.path.join(xdg, "infer-dev")
     uid = _uid_of(user) if user else os.getuid()
-    return f"/tmp/infer-dev-{uid}"  # noqa: S108 - made with mode 0700 and its owner checked (host.private_dir)
+    return f"/tmp/infer-dev-{uid}"  # noqa: S108 - made with mode 0700 and its owner checked (host.runtime.folder)
 
 
 def _uid_of(user: str) -> int:

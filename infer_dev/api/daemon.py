@@ -20,14 +20,17 @@ from infer_dev.api.server import HttpServer
 from infer_dev.api.switch import SwitchRoutes
 from infer_dev.check.verdict import Verdict
 from infer_dev.errors import EXIT_OK, EXIT_UNAVAILABLE, UnavailableError
-from infer_dev.host import cgroup, gpu, oom
-from infer_dev.host.own_log import KEPT_PARTS, MOST_BYTES, OwnLog, is_stderr
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.log.own import KEPT_PARTS, MOST_BYTES, OwnLog, is_stderr
+from infer_dev.host.memory import oom
 from infer_dev.host.printable import printable, printable_line
-from infer_dev.host.private_dir import make_runtime_dir
-from infer_dev.host.process import OFFSPRING, life_id
-from infer_dev.host.pulse import Pulse
-from infer_dev.host.runtime_dir import Lock
-from infer_dev.host.sweep import MarkScan
+from infer_dev.host.process import cgroup
+from infer_dev.host.process.pidfd import OFFSPRING
+from infer_dev.host.process.stat import life_id
+from infer_dev.host.process.sweep import MarkScan
+from infer_dev.host.runtime.folder import make_runtime_dir
+from infer_dev.host.runtime.lock import Lock
+from infer_dev.host.watch.pulse import Pulse
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.settings import BOOT_LOG_NAME, DAEMON_LOG_NAME, HISTORY_NAME, SWITCH_NAME, socket_path
 from infer_dev.supervisor.boot_errors import BootErrors

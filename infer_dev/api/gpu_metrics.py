@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from infer_dev.api.exposition import Family
-from infer_dev.host.gpu_inventory import Gpu, GpuProcess, Inventory, MigDevice
+from infer_dev.host.gpu.inventory import Gpu, GpuProcess, Inventory, MigDevice
 
 Owner = Callable[[GpuProcess], str | None]
 PERCENT = 100.0

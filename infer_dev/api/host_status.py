@@ -9,7 +9,7 @@ from typing import Any
 from infer_dev.api.fresh import Fresh
 from infer_dev.host import usage
 from infer_dev.host.container_limits import container_limits
-from infer_dev.host.gpu_inventory import GpuProcess, Inventory, NoInventory, counts_pids_as_we_do, look
+from infer_dev.host.gpu.inventory import GpuProcess, Inventory, NoInventory, counts_pids_as_we_do, look
 from infer_dev.supervisor.status import Status
 
 NO_ANSWER = "the GPU driver does not answer within a second"

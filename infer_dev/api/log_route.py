@@ -7,8 +7,8 @@ from contextlib import aclosing
 from infer_dev.api import pieces
 from infer_dev.api.http import Request, Response
 from infer_dev.errors import UsageError
-from infer_dev.host import logread
-from infer_dev.host.logread import Position
+from infer_dev.host.log import read as logread
+from infer_dev.host.log.read import Position
 from infer_dev.supervisor.supervisor import Supervisor
 
 MOST_DIGITS = 15  # of an event's id, of a number of lines; CPython refuses some thousand with an error

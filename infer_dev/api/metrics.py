@@ -16,9 +16,9 @@ from infer_dev.api.gpu_metrics import gpu_families
 from infer_dev.api.host_status import HostStatus
 from infer_dev.api.http import Request, Response
 from infer_dev.api.tally import Tally
-from infer_dev.host import cpu
-from infer_dev.host.gpu_inventory import Inventory
-from infer_dev.host.process import rss_bytes
+from infer_dev.host.gpu.inventory import Inventory
+from infer_dev.host.process import cpu
+from infer_dev.host.process.stat import rss_bytes
 from infer_dev.supervisor.health.scrape import Scrape, Scrapes
 from infer_dev.supervisor.lifecycle import State
 from infer_dev.supervisor.status import Status

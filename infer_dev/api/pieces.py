@@ -1,7 +1,7 @@
 """A log on its way to one who wants to go on where it was cut off: in pieces, each with its place in the log.
 
 A piece is a line `GENERATION PLACE LENGTH`, then LENGTH bytes of the log; the numbers before it name the position
-behind them (`host.logread.Position`). Where nothing more will come the last is a line `end WHY`. Without that line
+behind them (`host.log.read.Position`). Where nothing more will come the last is a line `end WHY`. Without that line
 whoever reads was cut off.
 
 The command line imports this: nothing else is needed for it.

@@ -16,7 +16,7 @@ from infer_dev.api.switch import SwitchRoutes
 from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
 from infer_dev.errors import UsageError
-from infer_dev.host import logfile
+from infer_dev.host.log import file as logfile
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Source
 from infer_dev.plan.serial import plan_from_json

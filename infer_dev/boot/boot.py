@@ -18,7 +18,7 @@ from infer_dev.boot.orphans import Leftovers, children, reap
 from infer_dev.boot.report import ended, info, spare_the_terminal, warn
 from infer_dev.boot.service import KeptService, sshd_argv
 from infer_dev.boot.steps import Steps
-from infer_dev.host.subreaper import become_subreaper
+from infer_dev.host.process.subreaper import become_subreaper
 from infer_dev.settings import BOOT_FD_VAR, BOOT_LOG_NAME, runtime_dir
 
 TYPE_CHECKING = False

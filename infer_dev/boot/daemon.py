@@ -11,8 +11,8 @@ from infer_dev.boot.report import ended, info, warn
 from infer_dev.boot.spawn import spawn
 from infer_dev.errors import EXIT_UNAVAILABLE, ConfigError, UnavailableError
 from infer_dev.host.account import account_of
-from infer_dev.host.boot_words import BEAT, LEAVING
-from infer_dev.host.private_dir import make_runtime_dir
+from infer_dev.host.runtime.folder import make_runtime_dir
+from infer_dev.host.watch.words import BEAT, LEAVING
 from infer_dev.settings import BOOT_FD_VAR, RUNTIME_DIR_VAR, runtime_dir, socket_path
 from infer_dev.supervisor.backoff import delay_s
 

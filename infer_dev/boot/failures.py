@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infer_dev.boot.report import warn
-from infer_dev.host.notes import boot_errors, leave_boot_errors
+from infer_dev.host.runtime.notes import boot_errors, leave_boot_errors
 from infer_dev.settings import runtime_dir
 
 TYPE_CHECKING = False

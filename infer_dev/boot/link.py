@@ -1,6 +1,6 @@
 """Boot's end of the link: hears the daemon's heartbeat, tells each daemon how orphans ended.
 
-host/boot_link.py is the other end, host/boot_words.py what is said.
+host/watch/link.py is the other end, host/watch/words.py what is said.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import select
 import socket
 from collections import deque
 
-from infer_dev.host.boot_words import KEPT_EXITS, MAX_PACKET_BYTES, exit_packet
+from infer_dev.host.watch.words import KEPT_EXITS, MAX_PACKET_BYTES, exit_packet
 
 SEND_BUFFER_BYTES = 1024 * 1024  # the kernel gives what it allows: enough for 512 packets at once
 

@@ -6,9 +6,9 @@ import os
 
 from infer_dev.errors import ConfigError, InferDevError
 from infer_dev.host.account import account_of
-from infer_dev.host.notes import leave, read, remove
-from infer_dev.host.private_dir import make_runtime_dir
-from infer_dev.host.procstat import start_time
+from infer_dev.host.process.stat import start_time
+from infer_dev.host.runtime.folder import make_runtime_dir
+from infer_dev.host.runtime.notes import leave, read, remove
 from infer_dev.settings import BOOT_NOTE_NAME, runtime_dir
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from infer_dev.host.procstat import stat_fields
-from infer_dev.host.subreaper import INIT_PID
+from infer_dev.host.process.stat import stat_fields
+from infer_dev.host.process.subreaper import INIT_PID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

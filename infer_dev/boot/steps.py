@@ -11,7 +11,7 @@ import signal
 from infer_dev.boot.orphans import signal_group
 from infer_dev.boot.report import ended, info, warn, write
 from infer_dev.boot.spawn import spawn
-from infer_dev.host.notes import NO_BUNDLE, NO_INSTANCES
+from infer_dev.host.runtime.notes import NO_BUNDLE, NO_INSTANCES
 from infer_dev.settings import CONFIG_VAR, GET_PKG_ON_BOOT_VAR, ON_BOOT_VAR
 
 TYPE_CHECKING = False

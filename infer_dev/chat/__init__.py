@@ -10,19 +10,26 @@ async with LlamaCppClient.for_instance("glm") as client:
 
 from infer_dev.chat.blocking_client import BlockingChatStream, BlockingLlamaCppClient
 from infer_dev.chat.client import ChatStream, LlamaCppClient
+from infer_dev.chat.conversation import (
+    ChatError,
+    ChatResponse,
+    Image,
+    Message,
+    RequestError,
+    Timings,
+    ToolCall,
+    Usage,
+)
 from infer_dev.chat.errors import (
     AnswerError,
     BrokenStreamError,
-    ChatError,
     KeyRefusedError,
     LoadingError,
     NotRunningError,
-    RequestError,
     RequestTimeoutError,
     ServerError,
 )
 from infer_dev.chat.reply import (
-    ChatResponse,
     ChatStreamEvent,
     Completion,
     ContentDelta,
@@ -31,11 +38,9 @@ from infer_dev.chat.reply import (
     Health,
     ReasoningDelta,
     ServedModel,
-    Timings,
     ToolCallDelta,
-    Usage,
 )
-from infer_dev.chat.request import ChatRequest, Image, Message, Tool, ToolCall
+from infer_dev.chat.request import ChatRequest, Tool
 
 __all__ = [
     "AnswerError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from infer_dev.chat.conversation import ChatResponse, Image, Timings, ToolCall, Usage
 from infer_dev.chat.errors import AnswerError, server_error
 from infer_dev.chat.read import (
     error_in,
@@ -18,15 +19,13 @@ from infer_dev.chat.read import (
     unexpected,
     usage_of,
 )
-from infer_dev.chat.reply import ChatResponse, ContentDelta, Finished, ReasoningDelta, ToolCallDelta
-from infer_dev.chat.request import ToolCall
+from infer_dev.chat.reply import ContentDelta, Finished, ReasoningDelta, ToolCallDelta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from infer_dev.chat.reply import ChatStreamEvent, Timings, Usage
-    from infer_dev.chat.request import Image
+    from infer_dev.chat.reply import ChatStreamEvent
     from infer_dev.chat.sse import Event
 
 MAX_ANSWER_CHARS = 16 * 1024 * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from infer_dev.chat.errors import LoadingError, RequestError
+from infer_dev.chat.conversation import ChatResponse, RequestError
+from infer_dev.chat.errors import LoadingError
 from infer_dev.chat.exchange import Call
 from infer_dev.chat.read import chat_response, completion, embeddings, served_models, token_count
 from infer_dev.chat.reply import Health
@@ -14,7 +15,7 @@ from infer_dev.chat.request import ChatRequest, chat_body, texts_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from infer_dev.chat.reply import ChatResponse, Completion, Embeddings, ServedModel
+    from infer_dev.chat.reply import Completion, Embeddings, ServedModel
     from infer_dev.chat.session import Session
 
 CHAT = "/v1/chat/completions"

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from infer_dev.chat.conversation import ChatResponse
     from infer_dev.chat.endpoint import Endpoint
     from infer_dev.chat.network import Connection
-    from infer_dev.chat.reply import ChatResponse, ChatStreamEvent, Completion, Embeddings, Health, ServedModel
+    from infer_dev.chat.reply import ChatStreamEvent, Completion, Embeddings, Health, ServedModel
     from infer_dev.chat.request import ChatRequest
 
 TIMEOUT_S = 60.0

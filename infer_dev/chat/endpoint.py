@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from infer_dev.chat.errors import RequestError
+from infer_dev.chat.conversation import RequestError
 
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]\s@?#]+)(?::([0-9]{1,5}))?(/[^\s?#]*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -5,36 +5,10 @@ The texts of the first two are fixed: other clients of llama-server use the same
 
 from __future__ import annotations
 
-from infer_dev.errors import EXIT_TEMPFAIL, EXIT_UNAVAILABLE, EXIT_USAGE, InferDevError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from infer_dev.chat.reply import ChatResponse
+from infer_dev.chat.conversation import ChatError, ChatResponse
+from infer_dev.errors import EXIT_TEMPFAIL, EXIT_UNAVAILABLE
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
-
-
-class ChatError(InferDevError):
-    """Any of them.
-
-    Attributes:
-        partial: what of a streamed answer had come by then; None where nothing was streamed.
-    """
-
-    code = "chat"
-    http_status = 502
-
-    def __init__(self, message: str, *, hint: str = "", partial: ChatResponse | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.partial = partial
-
-
-class RequestError(ChatError):
-    """The request cannot be sent as it is."""
-
-    exit_status = EXIT_USAGE
-    code = "chat-request"
-    http_status = 400
 
 
 class NotRunningError(ChatError):

@@ -10,15 +10,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infer_dev.chat.errors import AnswerError, ChatError, ServerError
+from infer_dev.chat.conversation import ChatError, ChatResponse, Message
+from infer_dev.chat.errors import AnswerError, ServerError
 from infer_dev.chat.reply import Finished
-from infer_dev.chat.request import ChatRequest, Message
+from infer_dev.chat.request import ChatRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from infer_dev.chat.client import LlamaCppClient
-    from infer_dev.chat.reply import ChatResponse
 
 SAMPLE_WORDS = 200
 TOKENS_PER_WORD = 1.4  # of the words below, where a server does not count tokens

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from infer_dev.chat.conversation import ChatResponse, Image, Timings, ToolCall, Usage
 from infer_dev.chat.errors import AnswerError
-from infer_dev.chat.reply import ChatResponse, Completion, Embeddings, ServedModel, Timings, Usage
-from infer_dev.chat.request import Image, ToolCall
+from infer_dev.chat.reply import Completion, Embeddings, ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

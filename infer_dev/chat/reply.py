@@ -4,75 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infer_dev.chat.request import Image, Message, ToolCall
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens; `cached_tokens` are those of the prompt that the server still knew."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """How long it took, by llama-server's own clock.
-
-    Attributes:
-        prompt_tokens, prompt_ms: of the prompt what was computed, without what was cached.
-        predicted_tokens, predicted_ms: what was generated.
-    """
-
-    prompt_tokens: int = 0
-    prompt_ms: float = 0.0
-    predicted_tokens: int = 0
-    predicted_ms: float = 0.0
-
-    @property
-    def prompt_per_s(self) -> float:
-        """Tokens a second; 0 where nothing was computed."""
-        return self.prompt_tokens / self.prompt_ms * 1000 if self.prompt_ms > 0 else 0.0
-
-    @property
-    def predicted_per_s(self) -> float:
-        """Tokens a second; 0 where fewer than two were generated: the server's clock starts with the first."""
-        is_told = self.predicted_tokens > 1 and self.predicted_ms > 0
-        return self.predicted_tokens / self.predicted_ms * 1000 if is_told else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatResponse:
-    """An answer, or as much of it as has come.
-
-    Attributes:
-        content: the text.
-        reasoning_content: what the model thought before, where the server tells it apart.
-        tool_calls: functions that it wants called.
-        images: where a model makes such.
-        finish_reason: "stop", "length", "tool_calls", …; "" while it has not come to an end.
-        model: what the server calls it.
-        usage, timings: None where the server did not tell (yet).
-    """
-
-    content: str = ""
-    reasoning_content: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    images: tuple[Image, ...] = ()
-    finish_reason: str = ""
-    model: str = ""
-    usage: Usage | None = None
-    timings: Timings | None = None
-
-    @property
-    def message(self) -> Message:
-        """The answer as the next message of the conversation."""
-        return Message("assistant", self.content, images=self.images, tool_calls=self.tool_calls)
+    from infer_dev.chat.conversation import ChatResponse, Timings
 
 
 @dataclass(frozen=True, slots=True)

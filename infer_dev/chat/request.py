@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import mimetypes
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from infer_dev.chat.errors import RequestError
+from infer_dev.chat.conversation import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-Role = Literal["system", "user", "assistant", "tool"]
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image, by a URL: `http:`, `https:`, or `data:` with the bytes in it."""
-
-    url: str
-
-    @classmethod
-    def from_bytes(cls, data: bytes, media_type: str = "image/png") -> Image:
-        """The image itself, in whatever format the server's decoder knows (PNG, JPEG, …)."""
-        return cls(f"data:{media_type};base64,{base64.b64encode(data).decode()}")
-
-    @classmethod
-    def from_file(cls, path: str) -> Image:
-        """The image in a file.
-
-        Raises:
-            RequestError: it cannot be read.
-        """
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError as err:
-            raise RequestError(
-                f"cannot read the image {path}: {err.strerror}", hint="name a file that is there"
-            ) from err
-        return cls.from_bytes(data, mimetypes.guess_type(path)[0] or "image/png")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A function that the model wants called.
-
-    Attributes:
-        id: which call an answer is for.
-        name: the function's.
-        arguments: a JSON object as text, as the model wrote it: it may be wrong.
-    """
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +18,6 @@ class Tool:
     name: str
     description: str = ""
     parameters: Mapping[str, object] = field(default_factory=lambda: {"type": "object", "properties": {}})
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation. `tool_call_id` says which call a message of role "tool" answers."""
-
-    role: Role
-    content: str = ""
-    images: Sequence[Image] = ()
-    tool_calls: Sequence[ToolCall] = ()
-    tool_call_id: str = ""
-    reasoning_content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

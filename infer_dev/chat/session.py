@@ -8,13 +8,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from infer_dev.chat.conversation import ChatError, RequestError
 from infer_dev.chat.errors import (
     AnswerError,
     BrokenStreamError,
-    ChatError,
     LoadingError,
     NotRunningError,
-    RequestError,
     RequestTimeoutError,
     ServerError,
     server_error,

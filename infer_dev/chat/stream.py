@@ -7,7 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from infer_dev.chat.assembly import Assembly
-from infer_dev.chat.errors import AnswerError, BrokenStreamError, ChatError, RequestTimeoutError, server_error
+from infer_dev.chat.conversation import ChatError, ChatResponse
+from infer_dev.chat.errors import AnswerError, BrokenStreamError, RequestTimeoutError, server_error
 from infer_dev.chat.read import HINT, error_in, parse_json, shown
 from infer_dev.chat.reply import Finished
 from infer_dev.chat.session import EVENTS_TYPE, JSON_TYPES, SERVER_ERROR, broken
@@ -15,7 +16,7 @@ from infer_dev.chat.sse import SseParser
 
 if TYPE_CHECKING:
     from infer_dev.chat.exchange import Call, Channel, Head
-    from infer_dev.chat.reply import ChatResponse, ChatStreamEvent
+    from infer_dev.chat.reply import ChatStreamEvent
     from infer_dev.chat.session import Session
 
 END_S = 0.5

@@ -70,7 +70,7 @@ def answer(request: Mapping[str, Any]) -> list[dict[str, Any]]:  # Any: JSON
 
 def main() -> None:
     """Read a request, write the answer; end with whoever asked."""
-    from infer_dev.host.subreaper import end_with_parent  # noqa: PLC0415 - as above
+    from infer_dev.host.process.subreaper import end_with_parent  # noqa: PLC0415 - as above
 
     # Not at once: what is asked for its --help meanwhile is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

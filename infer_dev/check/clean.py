@@ -11,8 +11,8 @@ from hashlib import sha256
 
 from infer_dev import __version__
 from infer_dev.cache import Shelf
-from infer_dev.host import gpu
-from infer_dev.host.memory import read_memory
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.memory.left import read_memory
 from infer_dev.llama_cpp.options.identity import identity
 from infer_dev.plan.model import Plan
 from infer_dev.plan.serial import plan_to_json

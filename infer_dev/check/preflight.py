@@ -4,7 +4,7 @@ from collections.abc import Collection, Container, Sequence
 
 from infer_dev.check.obstacles import LOG_HINT, PORT_HINT, ports_taken
 from infer_dev.errors import ConfigError, InferDevError, UnavailableError
-from infer_dev.host import logfile
+from infer_dev.host.log import file as logfile
 from infer_dev.plan.conflicts import conflicts
 from infer_dev.plan.model import Endpoint, Plan, Spec, Topic
 

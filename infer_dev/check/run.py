@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from infer_dev.check import clean
 from infer_dev.check.finding import Finding, Level
-from infer_dev.check.machine.binary import binary_findings
+from infer_dev.check.machine.binary import binary_findings, no_binary
 from infer_dev.check.machine.gpus import gpu_findings
 from infer_dev.check.machine.survey import gather, machine_findings
 from infer_dev.check.memory.needs import Needs
@@ -15,14 +15,13 @@ from infer_dev.check.memory.room import gpu_rooms, held_now
 from infer_dev.check.memory.shortage import memory_findings
 from infer_dev.check.models.files import model_findings
 from infer_dev.check.options.flags import flag_findings
-from infer_dev.check.options.look import Look, looks_at
+from infer_dev.check.options.look import Look, binary_problem, looks_at, unknown_options
 from infer_dev.check.report import Report, report_of_mistakes
 from infer_dev.check.resolve import resolve_for_show, source_of_caller
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
-from infer_dev.config.place import Place, dotted
-from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
-from infer_dev.host.memory import HostMemory, read_memory
+from infer_dev.host.gpu.inventory import Inventory, NoInventory, look
+from infer_dev.host.memory.left import HostMemory, read_memory
 from infer_dev.llama_cpp.backends import GPU_BACKENDS, Build, look_at
 from infer_dev.llama_cpp.gguf.error import GgufError
 from infer_dev.llama_cpp.gguf.library import Library
@@ -73,9 +72,9 @@ def examine(path: str, known: Facts) -> Report:
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))
     library = Library(cache_dir(environ))
-    findings = [*_findings(looks, library), *_unknown_options(looks, plan)]
+    findings = [*_findings(looks, library), *unknown_options(looks, plan)]
     if missing:
-        findings.append(_no_binary(file, missing))
+        findings.append(no_binary(file, missing))
     subjects = [one.subject for one in looks]
     catalogues = [one.catalogue for one in looks if one.catalogue is not None]
     machine = None
@@ -89,7 +88,7 @@ def examine(path: str, known: Facts) -> Report:
             build=known.build,
             makes_log_folders=known.makes_log_folders,
         )
-        problem = "" if missing else _problem(looks)
+        problem = "" if missing else binary_problem(looks)
         variables = (
             {canonical(one, one.names[0]): one.env for one in catalogues[0].options if one.env} if catalogues else {}
         )
@@ -133,7 +132,7 @@ def judge(
     memory = _memory(looks, library, known, build.backends)
     findings = [
         *_findings(looks, library),
-        *binary_findings(subjects, build, _problem(looks), known.gpus, machine=os.uname().machine),
+        *binary_findings(subjects, build, binary_problem(looks), known.gpus, machine=os.uname().machine),
         *gpu_findings(subjects, known.gpus, environ, backends=build.backends),
         *_memory_findings(memory, looks, environ),
     ]
@@ -150,27 +149,6 @@ def _findings(looks: Sequence[Look], library: Library) -> Iterator[Finding]:
     for one in looks:
         yield from flag_findings(one.subject, one.catalogue, one.reading)
         yield from model_findings(one.subject, library)
-
-
-def _unknown_options(looks: Sequence[Look], plan: Plan) -> Iterator[Finding]:
-    """That nothing can be told about the options, once for each reason."""
-    for one in dict.fromkeys(each.unreadable for each in looks):
-        if one is None or one.is_unusable:
-            continue
-        file = looks[0].subject.file
-        key = ("master", "llama_cpp_path")
-        yield Finding(
-            level=Level.NOTE if one.is_foreign else Level.WARNING,
-            code="options-unknown",
-            instance="",
-            place=file.where(*key) if file.value(*key) else Place(file.path, None, dotted(key)),
-            message=f"cannot tell which options {plan.binary} takes: {one.reason}",
-        )
-
-
-def _problem(looks: Sequence[Look]) -> str:
-    """Why the binary does not run, or ""."""
-    return next((one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_unusable), "")
 
 
 def _memory(looks: Sequence[Look], library: Library, known: Facts, backends: frozenset[str] | None) -> MemoryPlan:
@@ -226,16 +204,4 @@ def _in_order(findings: Iterator[Finding] | Sequence[Finding], plan: Plan) -> li
     return sorted(
         (replace(one, level=Level.NOTE) if one.instance in disabled else one for one in findings),
         key=lambda one: (order.get(one.instance, -1), one.place.line or 0),
-    )
-
-
-def _no_binary(file: ConfigFile, reason: str) -> Finding:
-    first, *tried = reason.replace(f"{file.place('master', 'llama_cpp_path')} = ", "").splitlines()
-    return Finding(
-        level=Level.ERROR,
-        code="binary-unusable",
-        instance="",
-        place=file.where("master", "llama_cpp_path"),
-        message=" ".join([first, "; ".join(one.strip() for one in tried)]).strip(),
-        hint="install or build llama.cpp, or correct the path",
     )

@@ -9,7 +9,7 @@ import sys
 
 from infer_dev.errors import ConfigError, InferDevError, from_problem
 from infer_dev.host.account import account_of
-from infer_dev.host.private_dir import make_runtime_dir
+from infer_dev.host.runtime.folder import make_runtime_dir
 from infer_dev.settings import BY_ROOT_VAR, RUNTIME_DIR_VAR, USER_VAR, runtime_dir
 
 TYPE_CHECKING = False
@@ -125,7 +125,7 @@ def give_log_folders(configs: Iterable[str]) -> None:
 
 
 def _give(account: Account, folders: Iterable[str]) -> None:
-    from infer_dev.host.log_folder import make_log_folder  # noqa: PLC0415 - for these commands only
+    from infer_dev.host.log.folder import make_log_folder  # noqa: PLC0415 - for these commands only
 
     for folder in folders:
         with contextlib.suppress(OSError):

@@ -11,8 +11,8 @@ from infer_dev.api.client import status_target
 from infer_dev.cli.launch import boot_keeps, client
 from infer_dev.cli.text import duration
 from infer_dev.errors import EXIT_OK, InferDevError, TimedOutError, UnavailableError
-from infer_dev.host.notes import boot_errors
 from infer_dev.host.printable import printable_line
+from infer_dev.host.runtime.notes import boot_errors
 from infer_dev.settings import CONFIG_VAR, runtime_dir
 
 TYPE_CHECKING = False

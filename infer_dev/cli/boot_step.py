@@ -10,7 +10,7 @@ from infer_dev.settings import BOOT_ERROR_NAME, CONFIG_VAR, PKG_PATH_VAR, runtim
 def instances_are_up(config: str) -> None:
     """A file was brought up; if it is boot's, boot's error about it goes."""
     if _is_boot_s(config, CONFIG_VAR):
-        from infer_dev.host.notes import NO_INSTANCES  # noqa: PLC0415 - where there is an error
+        from infer_dev.host.runtime.notes import NO_INSTANCES  # noqa: PLC0415 - where there is an error
 
         _clear(NO_INSTANCES)
 
@@ -18,7 +18,7 @@ def instances_are_up(config: str) -> None:
 def bundle_is_installed(archive: str) -> None:
     """An archive was installed; if it is boot's, boot's error about it goes."""
     if _is_boot_s(archive, PKG_PATH_VAR):
-        from infer_dev.host.notes import NO_BUNDLE  # noqa: PLC0415 - as above
+        from infer_dev.host.runtime.notes import NO_BUNDLE  # noqa: PLC0415 - as above
 
         _clear(NO_BUNDLE)
 
@@ -33,7 +33,7 @@ def _is_boot_s(path: str, variable: str) -> bool:
 def _clear(beginning: str) -> None:
     import contextlib  # noqa: PLC0415 - as above
 
-    from infer_dev.host.notes import clear_boot_errors  # noqa: PLC0415 - as above
+    from infer_dev.host.runtime.notes import clear_boot_errors  # noqa: PLC0415 - as above
 
     with contextlib.suppress(OSError):  # another user's folder: there the error stays until the next boot
         clear_boot_errors(runtime_dir(), beginning)

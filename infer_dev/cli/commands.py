@@ -47,8 +47,8 @@ COMMANDS: dict[str, Command] = {
     "switch": Command(
         "make an instance the one that runs in its group, and prove that it serves", "switch:switch", 1, 1
     ),
-    "chat": Command("ask a model, once or in turns", "chat:chat", 0, 1),
-    "bench": Command("measure how fast a model answers, alone and several at once", "bench:bench", 0, 1),
+    "chat": Command("ask a model, once or in turns", "chat.ask:chat", 0, 1),
+    "bench": Command("measure how fast a model answers, alone and several at once", "chat.bench:bench", 0, 1),
     "logs": Command("show an instance's log", "logs:logs", 1, 1),
     "events": Command("show what happened to the instances", "logs:events"),
     "config": Command("show a file as understood, its command lines, its schema; write one", "config:show", None),

@@ -8,14 +8,14 @@ import sys
 
 from infer_dev.cli.text import columns, is_terminal, sanitized, size
 from infer_dev.errors import EXIT_OK, InferDevError, UnavailableError
-from infer_dev.host.gpu_inventory import NoInventory, counts_pids_as_we_do, look
+from infer_dev.host.gpu.inventory import NoInventory, counts_pids_as_we_do, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from infer_dev.host.gpu_inventory import Gpu, GpuProcess, Inventory, MigDevice
+    from infer_dev.host.gpu.inventory import Gpu, GpuProcess, Inventory, MigDevice
 
 HEADERS = ["INDEX", "NAME", "MEMORY", "UTIL", "TEMP", "POWER", "INSTANCES", "UUID"]
 

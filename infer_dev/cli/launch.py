@@ -46,7 +46,7 @@ class Launch:
             self._start()
 
     def _start(self) -> None:
-        from infer_dev.host.private_dir import make_runtime_dir  # noqa: PLC0415 - needed for a start only
+        from infer_dev.host.runtime.folder import make_runtime_dir  # noqa: PLC0415 - needed for a start only
 
         account = _account()
         make_runtime_dir(self._runtime, account)
@@ -92,7 +92,7 @@ def _account() -> Account | None:
 def _open_log(log: str, account: Account | None) -> int:
     if account is None:
         return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    from infer_dev.host.private_dir import open_log_of  # noqa: PLC0415 - for root only
+    from infer_dev.host.runtime.folder import open_log_of  # noqa: PLC0415 - for root only
 
     return open_log_of(log, account)
 
@@ -148,7 +148,7 @@ def answers_soon(timeout_s: float = START_TIMEOUT_S) -> bool:
 
 
 def _end_of(path: str) -> str:
-    from infer_dev.host.logread import tail  # noqa: PLC0415 - imports asyncio, needed for this message only
+    from infer_dev.host.log.read import tail  # noqa: PLC0415 - imports asyncio, needed for this message only
     from infer_dev.host.printable import printable  # noqa: PLC0415 - as above
 
     return "\n".join(f"  {printable(line)}" for line in tail(path, 8)[0])

@@ -35,8 +35,8 @@ def listing(*folders: str, as_json: bool = False) -> int:
     """As `models`, with a column that tells where each fits now."""
     from infer_dev.check.memory.fit import fits_on  # noqa: PLC0415 - for this command only
     from infer_dev.check.memory.room import gpu_rooms  # noqa: PLC0415 - as above
-    from infer_dev.host.gpu_inventory import look  # noqa: PLC0415 - as above
-    from infer_dev.host.memory import read_memory  # noqa: PLC0415 - as above
+    from infer_dev.host.gpu.inventory import look  # noqa: PLC0415 - as above
+    from infer_dev.host.memory.left import read_memory  # noqa: PLC0415 - as above
 
     return models(*folders, as_json=as_json, fits=fits_on(gpu_rooms(look()), read_memory()))
 

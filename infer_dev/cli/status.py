@@ -12,8 +12,8 @@ from infer_dev.cli.progress import failure_report
 from infer_dev.cli.rows import HEADERS, row
 from infer_dev.cli.text import columns, is_terminal
 from infer_dev.errors import EXIT_FAILED, EXIT_OK, TimedOutError, UnavailableError
-from infer_dev.host.notes import boot_errors
 from infer_dev.host.printable import printable
+from infer_dev.host.runtime.notes import boot_errors
 from infer_dev.settings import runtime_dir
 
 TYPE_CHECKING = False

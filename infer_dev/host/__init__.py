@@ -1,1 +1,1 @@
-"""Facts and acts on this host: processes, ports, log files, the runtime directory."""
+"""Facts and acts on this host: processes, logs, GPUs, memory, ports, the runtime directory."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from infer_dev.host.cgroup import own_folder
+from infer_dev.host.process.cgroup import own_folder
 
 UNLIMITED_BYTES = 1 << 60  # version 1 says "unlimited" as a number near 2^63
 

@@ -1,8 +1,8 @@
-"""What boot could not do, taken into the history as it comes and goes (`<runtime>/boot-error`, host/notes.py)."""
+"""What boot could not do, taken into the history as it comes and goes (`<runtime>/boot-error`, `runtime.notes`)."""
 
 import os
 
-from infer_dev.host.notes import boot_errors
+from infer_dev.host.runtime.notes import boot_errors
 from infer_dev.settings import BOOT_ERROR_NAME
 from infer_dev.supervisor.history import History, Kind
 

@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable
 from signal import SIGKILL
 
-from infer_dev.host import gpu, logfile, ports
-from infer_dev.host.process import Exit, Process
-from infer_dev.host.sweep import sweep
+from infer_dev.host import ports
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.log import file as logfile
+from infer_dev.host.process.pidfd import Exit, Process
+from infer_dev.host.process.sweep import sweep
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.llama_cpp.failure import classify
 from infer_dev.plan.model import Spec

@@ -9,8 +9,8 @@ import contextlib
 import logging
 from dataclasses import dataclass, replace
 
-from infer_dev.host import oom
-from infer_dev.host.process import Exit, Process
+from infer_dev.host.memory import oom
+from infer_dev.host.process.pidfd import Exit, Process
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor import drain, ending, health, spawner

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from infer_dev.host.logparts import age_s, survey
-from infer_dev.host.rotation import Limits, Outcome, rotate
+from infer_dev.host.log.parts import age_s, survey
+from infer_dev.host.log.rotation import Limits, Outcome, rotate
 from infer_dev.plan.model import Spec
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from infer_dev.host.marks import Mark, mark_of, read_environ
-from infer_dev.host.process import Exit, Process, adopt, is_session_leader
-from infer_dev.host.procstat import start_time
+from infer_dev.host.process.marks import Mark, mark_of, read_environ
+from infer_dev.host.process.pidfd import Exit, Process, adopt, is_session_leader
+from infer_dev.host.process.stat import start_time
 from infer_dev.plan.argv import ALIAS_FLAGS, endpoint_of, flag_value, model_of
 from infer_dev.plan.model import Command, Endpoint, Source, Spec
 from infer_dev.supervisor.lifecycle import RUNNING, Life, State

@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 
 from infer_dev import __version__
-from infer_dev.host import logfile, ports
-from infer_dev.host.marks import Mark
-from infer_dev.host.process import Process, spawn
+from infer_dev.host import ports
+from infer_dev.host.log import file as logfile
+from infer_dev.host.process.marks import Mark
+from infer_dev.host.process.pidfd import Process, spawn
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.argv import redacted
 from infer_dev.plan.model import Command, Spec

@@ -32,7 +32,7 @@ class ProcessRecord:
     """The process of an instance.
 
     Attributes:
-        pid, start_time: which (`host.process.start_time`).
+        pid, start_time: which (`host.process.stat.start_time`).
         spawned_at: when it was started, in the clock's seconds.
         ready_after_s: how long it took to be ready, or None.
         log_start: byte offset in the log at which this life begins.
@@ -52,7 +52,7 @@ class Record:
     """One instance as its daemon saved it last.
 
     Attributes:
-        life_id: of the host or container in which the process ran (`host.process.life_id`).
+        life_id: of the host or container in which the process ran (`host.process.stat.life_id`).
         saved_at: the clock's seconds; `life.due` counts on from there.
         digest: of the command of the process, where it is not known to be that of the spec.
     """

@@ -3,8 +3,8 @@
 import contextlib
 from dataclasses import dataclass
 
-from infer_dev.host.process import Exit, Process, rss_bytes
-from infer_dev.host.procstat import state_of
+from infer_dev.host.process.pidfd import Exit, Process
+from infer_dev.host.process.stat import rss_bytes, state_of
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.lifecycle import Life, State
 from infer_dev.supervisor.state import ProcessRecord

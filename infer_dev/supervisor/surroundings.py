@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from infer_dev.host import gpu
-from infer_dev.host.boot_link import OrphanExit
-from infer_dev.host.oom import KillCount
-from infer_dev.host.sweep import MarkScan
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.memory.oom import KillCount
+from infer_dev.host.process.sweep import MarkScan
+from infer_dev.host.watch.link import OrphanExit
 from infer_dev.settings import NOT_INHERITED, NOT_INHERITED_PREFIXES
 from infer_dev.supervisor import health
 from infer_dev.supervisor.history import History

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from infer_dev.errors import InferDevError
-from infer_dev.host.marks import find_own
+from infer_dev.host.process.marks import find_own
 from infer_dev.plan.model import Plan, Source, Spec
 from infer_dev.supervisor.instance import Instance
 from infer_dev.supervisor.resume import Finding, findings, source_of_process

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from infer_dev.host import gpu
-from infer_dev.host.process import life_id
-from infer_dev.host.sweep import MarkScan
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.process.stat import life_id
+from infer_dev.host.process.sweep import MarkScan
 from infer_dev.plan.model import Source
 from infer_dev.supervisor import health
 from infer_dev.supervisor.clock import Clock

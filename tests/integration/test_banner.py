@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.notes import leave_boot_errors
+from infer_dev.host.runtime.notes import leave_boot_errors
 from tests.conftest import ROOT, STAND_IN, Cli, eventually
 from tests.parts.booted import Booted
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infer_dev.host.procstat import stat_fields
+from infer_dev.host.process.stat import stat_fields
 from tests.conftest import ROOT, STAND_IN, eventually, is_alive
 from tests.parts.booted import Booted
 

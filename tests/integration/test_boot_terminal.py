@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.own_log import MOST_BYTES
+from infer_dev.host.log.own import MOST_BYTES
 from tests.conftest import eventually
 from tests.parts.booted import Booted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.cgroup import Cgroups
+from infer_dev.host.process.cgroup import Cgroups
 from tests.conftest import ROOT, STAND_IN, Cli, eventually, is_alive
 
 RUNAWAY = """

@@ -11,7 +11,7 @@ import pytest
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.report import Report
 from infer_dev.check.run import Facts, examine
-from infer_dev.host.gpu_inventory import Gpu, Inventory
+from infer_dev.host.gpu.inventory import Gpu, Inventory
 from infer_dev.llama_cpp.backends import Build
 from tests.conftest import Parts
 from tests.parts import tiny_model

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from infer_dev.host.own_log import MOST_BYTES
+from infer_dev.host.log.own import MOST_BYTES
 from tests.conftest import STAND_IN, Cli, eventually
 
 

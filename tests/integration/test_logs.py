@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.rotation import Limits, rotate
 from tests.conftest import ROOT, STAND_IN, Cli, eventually
 
 LIMITS = Limits(part_bytes=64 * 1024, total_bytes=1 << 30)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.runtime_dir import abstract_name
+from infer_dev.host.runtime.lock import abstract_name
 from tests.conftest import Cli, eventually, is_alive
 
 NOBODY = 65534

@@ -14,9 +14,10 @@ import pytest
 
 from infer_dev.check.resolve import Source
 from infer_dev.errors import ConfigError, InstanceError, NotFoundError, UnavailableError
-from infer_dev.host import gpu
-from infer_dev.host.process import group_members, life_id
-from infer_dev.host.sweep import MarkScan
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.process.pidfd import group_members
+from infer_dev.host.process.stat import life_id
+from infer_dev.host.process.sweep import MarkScan
 from infer_dev.supervisor.clock import Clock
 from infer_dev.supervisor.history import History
 from infer_dev.supervisor.order import Gate
@@ -726,7 +727,7 @@ async def test_end_of_a_leader_is_seen_without_a_descriptor(rack: Rack, monkeypa
     def scarce(_: int) -> list[int]:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("infer_dev.host.process.group_members", scarce)
+    monkeypatch.setattr("infer_dev.host.process.pidfd.group_members", scarce)
     await rack.up(f"[instance.a.server]\nport = {rack.port()}")
     pid = (await rack.reaches("a", "ready")).pid
     assert pid is not None

@@ -13,8 +13,8 @@ from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile
 from infer_dev.config.place import Place
 from infer_dev.errors import InstanceError, NotFoundError, SwitchInProgressError, UnavailableError, UsageError
-from infer_dev.host import gpu
-from infer_dev.host.process import life_id
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.process.stat import life_id
 from infer_dev.plan.model import Endpoint, Plan
 from infer_dev.supervisor.switch.receipt import Fault, Note, Phase, Wish, note_to_json
 from tests.conftest import Parts, eventually

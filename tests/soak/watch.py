@@ -23,7 +23,7 @@ HISTORY_BYTES = 2 * 2 * 1024 * 1024 + 64 * 1024
 """A history is rewritten once it is twice what is kept of it."""
 STATE_BYTES_PER_INSTANCE = 16 * 1024
 ZOMBIE_S = 15.0
-"""What an ended process left may take this long to be ended; only then it is reaped (host.sweep)."""
+"""What an ended process left may take this long to be ended; only then it is reaped (host.process.sweep)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from infer_dev.boot.link import Link
-from infer_dev.host.boot_link import BootLink, OrphanExit
-from infer_dev.host.boot_words import BEAT, KEPT_EXITS, LEAVING, read_exit
-from infer_dev.host.pulse import Pulse
+from infer_dev.host.watch.link import BootLink, OrphanExit
+from infer_dev.host.watch.pulse import Pulse
+from infer_dev.host.watch.words import BEAT, KEPT_EXITS, LEAVING, read_exit
 from infer_dev.settings import BOOT_FD_VAR
 from tests.conftest import ROOT, eventually
 
@@ -162,7 +162,7 @@ def test_daemon_in_a_process_of_its_own_reads_the_exits(link: Link) -> None:
     link.add_exit(123, 456, -11)
     theirs = link.open()
     script = (
-        "import os; from infer_dev.host.boot_link import BootLink; end = BootLink.from_environ(os.environ); "
+        "import os; from infer_dev.host.watch.link import BootLink; end = BootLink.from_environ(os.environ); "
         "print(end.exits()); end.beat(); end.leaving()"
     )
     child = subprocess.run(

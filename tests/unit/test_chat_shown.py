@@ -11,8 +11,8 @@ from rich.live import Live
 
 from infer_dev.chat import ContentDelta, ReasoningDelta, ToolCallDelta
 from infer_dev.chat.load import levels_to, percentile
-from infer_dev.cli.bench import bars
-from infer_dev.cli.chat_live import Shown, split_complete
+from infer_dev.cli.chat.bench import bars
+from infer_dev.cli.chat.live import Shown, split_complete
 from tests.conftest import ROOT
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from infer_dev.check.finding import Finding
 from infer_dev.check.machine.gpus import gpu_findings
-from infer_dev.host.cuda_visible import Fault, visible
-from infer_dev.host.gpu_inventory import Gpu, Inventory, MigDevice, NoInventory
+from infer_dev.host.gpu.inventory import Gpu, Inventory, MigDevice, NoInventory
+from infer_dev.host.gpu.visible import Fault, visible
 from tests.unit.check_subjects import subjects_of, told
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"

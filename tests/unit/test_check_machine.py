@@ -18,7 +18,7 @@ from infer_dev.check.machine.folders import FolderFacts, Volume, folder_findings
 from infer_dev.check.machine.limits import LimitFacts, gather_limits, has_capability, limit_findings
 from infer_dev.check.machine.survey import MachineFacts, gather, machine_findings
 from infer_dev.check.subject import Subject
-from infer_dev.host.gpu_inventory import Gpu, Inventory, NoInventory
+from infer_dev.host.gpu.inventory import Gpu, Inventory, NoInventory
 from infer_dev.llama_cpp.backends import Build, look_at
 from infer_dev.llama_cpp.bundle.elf import read_elf
 from tests.conftest import Parts

@@ -13,7 +13,7 @@ from infer_dev.check.memory.shortage import memory_findings
 from infer_dev.check.subject import Subject
 from infer_dev.check.words import words_of
 from infer_dev.config.load import load
-from infer_dev.host.memory import HostMemory
+from infer_dev.host.memory.left import HostMemory
 from infer_dev.llama_cpp.gguf.model import Model
 from infer_dev.llama_cpp.memory.estimate import DRIVER_BYTES
 from infer_dev.llama_cpp.memory.weights import HOST

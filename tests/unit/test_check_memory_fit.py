@@ -6,7 +6,7 @@ import pytest
 
 from infer_dev.check.memory.fit import fits_on
 from infer_dev.check.memory.plan import GpuRoom
-from infer_dev.host.memory import HostMemory
+from infer_dev.host.memory.left import HostMemory
 from infer_dev.llama_cpp.gguf.model import read_model
 from tests.parts import tiny_model
 

@@ -13,7 +13,7 @@ from infer_dev.api.routes import Routes
 from infer_dev.api.switch import SwitchRoutes
 from infer_dev.cli.progress import transition_line
 from infer_dev.errors import ConfigError, NotFoundError, UsageError
-from infer_dev.host.notes import leave_boot_errors
+from infer_dev.host.runtime.notes import leave_boot_errors
 from infer_dev.plan.diff import Changes
 from infer_dev.supervisor.boot_errors import BootErrors
 from infer_dev.supervisor.history import PIECE_RECORDS, History, Journal, Kind

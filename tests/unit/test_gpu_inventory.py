@@ -10,8 +10,8 @@ import pynvml
 import pytest
 
 from infer_dev.cli.gpus import HEADERS, Owners, document, rows_of
-from infer_dev.host import gpu
-from infer_dev.host.gpu_inventory import (
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.gpu.inventory import (
     HOSTS_PIDS,
     Gpu,
     GpuProcess,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.memory import read_memory
+from infer_dev.host.memory.left import read_memory
 
 GIB = 1024**3
 MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1048576 kB\nMemAvailable:    8388608 kB\n"

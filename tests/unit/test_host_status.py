@@ -12,7 +12,7 @@ from infer_dev.api.gpu_metrics import gpu_families
 from infer_dev.api.host_status import HostStatus
 from infer_dev.host import usage
 from infer_dev.host.container_limits import ContainerLimits, container_limits
-from infer_dev.host.gpu_inventory import Gpu, GpuProcess, Inventory, MigDevice, NoInventory
+from infer_dev.host.gpu.inventory import Gpu, GpuProcess, Inventory, MigDevice, NoInventory
 from infer_dev.plan.argv import endpoint_of
 from infer_dev.plan.model import Command, Spec
 from infer_dev.supervisor.lifecycle import Life, State

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.launch import launch, launch_by_subprocess
+from infer_dev.host.process.launch import launch, launch_by_subprocess
 from tests.conftest import eventually
 
 Launch = Callable[[Sequence[str], Mapping[str, str], str, int], int]
@@ -114,7 +114,7 @@ def test_variable_with_a_sign_of_equality_in_its_name_is_refused(start: Launch, 
 
 def test_program_has_its_own_three_where_ours_are_closed(output: int, tmp_path: Path) -> None:
     code = (
-        "import os; from infer_dev.host.launch import launch;"
+        "import os; from infer_dev.host.process.launch import launch;"
         f"fd = os.open({str(tmp_path / 'out')!r}, os.O_WRONLY | os.O_APPEND);"
         "[os.close(one) for one in (0, 1, 2)];"
         "os.waitpid(launch(['/bin/sh', '-c', 'echo out; echo err >&2; cat'], {}, '/', fd), 0)"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.host.account import Account
-from infer_dev.host.log_folder import make_log_folder
+from infer_dev.host.log.folder import make_log_folder
 
 SOMEBODY = Account(name="somebody", uid=54321, gid=54322, groups=[54322], home="", shell="")
 STRANGER = 54399

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.logread import read_on
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.read import read_on
+from infer_dev.host.log.rotation import Limits, rotate
 from infer_dev.supervisor.log_keeper import LogDuty, keep
 
 DAY_S = 86_400.0

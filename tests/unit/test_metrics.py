@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infer_dev.api.host_status import HostStatus
 from infer_dev.api.http import Request
 from infer_dev.api.metrics import Metrics, Odometer
-from infer_dev.host.gpu_inventory import NoInventory
+from infer_dev.host.gpu.inventory import NoInventory
 from infer_dev.supervisor.history import History
 from infer_dev.supervisor.lifecycle import State
 from tests.unit.test_host_status import INVENTORY

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from infer_dev.boot.failures import Failures
-from infer_dev.host.notes import (
+from infer_dev.host.runtime.notes import (
     NO_BUNDLE,
     NO_INSTANCES,
     boot_errors,

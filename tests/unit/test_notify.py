@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.notify import ServiceManager
+from infer_dev.host.watch.systemd import ServiceManager
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 BEGIN = """
 import os, sys
-from infer_dev.host.own_log import OwnLog
+from infer_dev.host.log.own import OwnLog
 path = sys.argv[1]
 log = OwnLog(path, most_bytes=1000)
 def say(text):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infer_dev.host.process import Exit
+from infer_dev.host.process.pidfd import Exit
 from infer_dev.plan.model import Command, Endpoint, Spec
 from infer_dev.supervisor.lifecycle import Life, State
 from infer_dev.supervisor.resume import findings

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host import logfile
-from infer_dev.host.copying import copy
-from infer_dev.host.hole import birth_time, end_of_first, punch, try_punch
-from infer_dev.host.logparts import look, part_path, parts
-from infer_dev.host.logread import START, Position, position_of_tail, read_on, tail
-from infer_dev.host.logrecord import Record, record_path
-from infer_dev.host.rotation import Limits, Outcome, rotate
+from infer_dev.host.log import file as logfile
+from infer_dev.host.log.copying import copy
+from infer_dev.host.log.hole import birth_time, end_of_first, punch, try_punch
+from infer_dev.host.log.parts import look, part_path, parts
+from infer_dev.host.log.read import START, Position, position_of_tail, read_on, tail
+from infer_dev.host.log.record import Record, record_path
+from infer_dev.host.log.rotation import Limits, Outcome, rotate
 from tests.conftest import eventually
 
 MIB = 1 << 20
@@ -35,14 +35,14 @@ for number in range(int(sys.argv[1])):
 """
 ROTATOR = """
 import sys
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.rotation import Limits, rotate
 print("ready", flush=True)
 while True:
     rotate(sys.argv[1], Limits(part_bytes=int(sys.argv[2]), total_bytes=1 << 40))
 """
 FOLLOWER = """
 import asyncio, os, sys
-from infer_dev.host.logread import read_on
+from infer_dev.host.log.read import read_on
 async def main():
     end = b""
     async for piece in read_on(sys.argv[1], follow=True):
@@ -55,7 +55,7 @@ asyncio.run(main())
 # Rotates once in a fork that dies before its k-th call of a C function, for each k; forks, to import only once.
 CRASHER = """
 import os, sys
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.rotation import Limits, rotate
 work, part_bytes, total_bytes, at_rest = sys.argv[1], *map(int, sys.argv[2:])
 limits = Limits(part_bytes=part_bytes, total_bytes=total_bytes)
 for line in sys.stdin:
@@ -382,7 +382,7 @@ def test_large_backlog_needs_little_memory(tmp_path: Path) -> None:
         file.write(b"end of the long line\n" + numbered(0, MIB))
     code = """
 import resource, sys
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.rotation import Limits, rotate
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 while rotate(sys.argv[1], Limits(part_bytes=2 << 20, total_bytes=200 << 20)).moved:
     pass

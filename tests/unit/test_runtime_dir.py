@@ -6,8 +6,8 @@ import pytest
 
 from infer_dev.errors import UnavailableError
 from infer_dev.host.account import Account
-from infer_dev.host.private_dir import make_runtime_dir, open_log_of
-from infer_dev.host.runtime_dir import Lock
+from infer_dev.host.runtime.folder import make_runtime_dir, open_log_of
+from infer_dev.host.runtime.lock import Lock
 from infer_dev.settings import runtime_dir, socket_path
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host import cpu, sockets
+from infer_dev.host import sockets
+from infer_dev.host.process import cpu
 from infer_dev.plan.model import Endpoint
 from infer_dev.settings import INSTANCE_MARK_VAR, RUNTIME_MARK_VAR
 from infer_dev.supervisor.health import identity

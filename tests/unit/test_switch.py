@@ -13,7 +13,7 @@ import pytest
 
 from infer_dev.api.switch import stream
 from infer_dev.errors import UnavailableError
-from infer_dev.host import memory_release
+from infer_dev.host.memory import release as memory_release
 from infer_dev.llama_cpp.cause import Cause
 from infer_dev.plan.model import Command, Endpoint, Spec
 from infer_dev.supervisor.lifecycle import State

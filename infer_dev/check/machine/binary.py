@@ -7,8 +7,9 @@ from infer_dev.check.machine.gpu_options import names_cuda, offloads
 from infer_dev.check.machine.gpus import BY_CUDA_IDS
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
+from infer_dev.config.load import ConfigFile
 from infer_dev.config.place import Place
-from infer_dev.host.gpu_inventory import Inventory, NoInventory
+from infer_dev.host.gpu.inventory import Inventory, NoInventory
 from infer_dev.llama_cpp.backends import DRIVER_LIBRARY, GPU_BACKENDS, Build
 
 
@@ -43,6 +44,19 @@ def binary_findings(
         yield from _without_backend(active, build.backends)
     if "cuda" in (build.backends or ()) and wanting:
         yield from _cuda(wanting[0], build, found)
+
+
+def no_binary(file: ConfigFile, reason: str) -> Finding:
+    """That there is none; `reason` as `resolve_for_show` tells it, each place that was tried on a line of its own."""
+    first, *tried = reason.replace(f"{file.place('master', 'llama_cpp_path')} = ", "").splitlines()
+    return Finding(
+        level=Level.ERROR,
+        code="binary-unusable",
+        instance="",
+        place=file.where("master", "llama_cpp_path"),
+        message=" ".join([first, "; ".join(one.strip() for one in tried)]).strip(),
+        hint="install or build llama.cpp, or correct the path",
+    )
 
 
 def _finding(subject: Subject, level: Level, code: str, message: str, *, hint: str) -> Finding:
@@ -89,7 +103,7 @@ def _without_backend(active: Sequence[Subject], backends: frozenset[str]) -> Ite
 def _cuda(subject: Subject, build: Build, found: Inventory | NoInventory) -> Iterator[Finding]:
     """A CUDA build that will not find the libraries, or the driver, that it is made for."""
     has_driver = isinstance(found, Inventory)
-    # Without a driver its library is missing, too; the driver is told of by check/gpus.py.
+    # Without a driver its library is missing, too; the driver is told of by `gpus`.
     lost = {name: by for name, by in build.missing.items() if has_driver or name != DRIVER_LIBRARY}
     if lost:
         by = ", ".join(dict.fromkeys(one for users in lost.values() for one in users))

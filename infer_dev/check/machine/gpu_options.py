@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.subject import Subject
+from infer_dev.llama_cpp.options.catalogue import GPU_LAYERS
 
-LAYERS = ("gpu-layers", "n-gpu-layers")
 _CUDA = re.compile(r"CUDA(\d+)", re.IGNORECASE)  # ggml compares the names of devices without regard to case
 _NUMBER = re.compile(r"[+-]?\d+")
 
@@ -30,7 +30,7 @@ def names_cuda(subject: Subject) -> bool:
 
 def offloads(subject: Subject) -> bool:
     """Whether it may put layers on a GPU: it does unless told not to."""
-    layers = next((subject.options[name] for name in LAYERS if name in subject.options), "auto")
+    layers = next((subject.options[name] for name in GPU_LAYERS if name in subject.options), "auto")
     return layers != "0" and devices_of(subject) != []
 
 
@@ -60,7 +60,7 @@ def option_findings(
 
 
 def _finding(subject: Subject, level: Level, code: str, option: str, message: str, *, hint: str) -> Finding:
-    place = subject.place_of(option, *(LAYERS if option in LAYERS else ()))
+    place = subject.place_of(option, *(GPU_LAYERS if option in GPU_LAYERS else ()))
     return Finding(level=level, code=code, instance=subject.spec.name, place=place, message=message, hint=hint)
 
 
@@ -69,7 +69,7 @@ def _gpus(count: int) -> str:
 
 
 def _layers(subject: Subject) -> Iterator[Finding]:
-    layers = next((subject.options[name] for name in LAYERS if name in subject.options), "auto")
+    layers = next((subject.options[name] for name in GPU_LAYERS if name in subject.options), "auto")
     if layers == "all" or (_NUMBER.fullmatch(layers) and int(layers) > 0):
         message = f"{layers} layers are meant for a GPU, but the instance sees none"
         hint = "set gpu_layers = 0, or another control.gpu_ids than 'none'"

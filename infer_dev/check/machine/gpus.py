@@ -7,8 +7,8 @@ from infer_dev.check.machine.gpu_options import names_cuda, offloads, option_fin
 from infer_dev.check.obstacles import listed
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
-from infer_dev.host.cuda_visible import VARIABLE, Fault, Visible, kind_of, visible
-from infer_dev.host.gpu_inventory import Gpu, Inventory, MigDevice, NoInventory
+from infer_dev.host.gpu.inventory import Gpu, Inventory, MigDevice, NoInventory
+from infer_dev.host.gpu.visible import VARIABLE, Fault, Visible, kind_of, visible
 
 BY_CUDA_IDS = frozenset({"cuda", "hip"})
 """The backends that go by CUDA_VISIBLE_DEVICES."""

@@ -18,7 +18,7 @@ from infer_dev.check.machine.limits import (
     limit_findings,
 )
 from infer_dev.check.subject import Subject
-from infer_dev.host.gpu_inventory import Inventory, NoInventory, look
+from infer_dev.host.gpu.inventory import Inventory, NoInventory, look
 from infer_dev.llama_cpp.backends import Build, look_at
 from infer_dev.plan.model import Endpoint, Spec
 

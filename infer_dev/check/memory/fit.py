@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from infer_dev.check.memory.plan import GpuRoom, Need, plan_memory
-from infer_dev.host.memory import HostMemory
+from infer_dev.host.memory.left import HostMemory
 from infer_dev.llama_cpp.gguf.model import Model, ModelKind
 from infer_dev.llama_cpp.memory.estimate import Load, Part
 from infer_dev.llama_cpp.memory.settings import settings_of

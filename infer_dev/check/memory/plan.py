@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infer_dev.host.memory import HostMemory
+from infer_dev.host.memory.left import HostMemory
 from infer_dev.llama_cpp.memory.estimate import Estimate, Load, Use
 from infer_dev.llama_cpp.memory.fit import estimate
 from infer_dev.llama_cpp.memory.weights import HOST

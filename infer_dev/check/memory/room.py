@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from infer_dev.check.memory.plan import GpuRoom
 from infer_dev.check.subject import Subject
-from infer_dev.host.gpu_inventory import Inventory, NoInventory
+from infer_dev.host.gpu.inventory import Inventory, NoInventory
 from infer_dev.llama_cpp.memory.weights import HOST
 from infer_dev.plan.conflicts import overlap
 from infer_dev.plan.model import Endpoint

@@ -7,9 +7,9 @@ from infer_dev.check.memory.plan import MemoryPlan, Planned, Portion, device_nam
 from infer_dev.check.subject import Subject
 from infer_dev.config.place import Place
 from infer_dev.llama_cpp.memory.weights import HOST
+from infer_dev.llama_cpp.options.catalogue import GPU_LAYERS
 
 UNIFIED_VARIABLE = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"
-LAYERS = ("gpu-layers", "n-gpu-layers")
 
 
 def memory_findings(
@@ -46,7 +46,7 @@ def _of_gpu(plan: MemoryPlan, one: Planned, part: Portion, subject: Subject) -> 
     if use.total <= free:
         return
     gpu = next(gpu for gpu in plan.gpus if gpu.index == part.device)
-    place = subject.place_of(*LAYERS, "ctx-size", "model")
+    place = subject.place_of(*GPU_LAYERS, "ctx-size", "model")
     parts = f"{size_text(use.weights)} of weights, {size_text(use.cache)} of cache"
     parts += f" for {one.estimate.context_tokens} tokens, {size_text(use.compute)} to compute"
     left = f"{size_text(free)} of {size_text(gpu.total_bytes)} are free{_after(part)}"
@@ -100,7 +100,7 @@ def _of_host(plan: MemoryPlan, one: Planned, part: Portion, subject: Subject) ->
             level=Level.WARNING,
             code="host-memory",
             instance=subject.spec.name,
-            place=subject.place_of("ctx-size", *LAYERS, "model"),
+            place=subject.place_of("ctx-size", *GPU_LAYERS, "model"),
             message=f"it needs about {size_text(use.fixed)} of memory that cannot be given back, and {left}",
             hint=_host_hint(plan, "a smaller ctx-size")
             + (", or raise the container's limit" if plan.host.is_limited else ""),
@@ -144,7 +144,7 @@ def _never(plan: MemoryPlan, one: Planned, subject: Subject) -> Iterator[Finding
             level=Level.ERROR,
             code="gpu-memory-never",
             instance=subject.spec.name,
-            place=subject.place_of(*LAYERS, "fit", "model"),
+            place=subject.place_of(*GPU_LAYERS, "fit", "model"),
             message=f"its weights alone take {size_text(weights)} of {names}, which has {size_text(total)} in all"
             if len(used) == 1
             else f"its weights alone take {size_text(weights)} of {names}, which have {size_text(total)} together",

@@ -1,11 +1,13 @@
 """From a file and its plan to what the checks look at: each instance's options, as its binary reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from infer_dev.check.finding import Finding, Level
 from infer_dev.check.options.command_line import subject_of
 from infer_dev.check.subject import Subject
 from infer_dev.config.load import ConfigFile
+from infer_dev.config.place import Place, dotted
 from infer_dev.llama_cpp.options.arguments import Reading
 from infer_dev.llama_cpp.options.catalogue import Catalogue
 from infer_dev.llama_cpp.options.read_help import Unreadable, help_environment, read_catalogue
@@ -57,3 +59,24 @@ def looks_at(
         unreadable = found if isinstance(found, Unreadable) else None
         looks.append(Look(subject=subject, reading=reading, catalogue=catalogue, unreadable=unreadable))
     return looks
+
+
+def unknown_options(looks: Sequence[Look], plan: Plan) -> Iterator[Finding]:
+    """That nothing can be told about the options, once for each reason."""
+    for one in dict.fromkeys(each.unreadable for each in looks):
+        if one is None or one.is_unusable:
+            continue
+        file = looks[0].subject.file
+        key = ("master", "llama_cpp_path")
+        yield Finding(
+            level=Level.NOTE if one.is_foreign else Level.WARNING,
+            code="options-unknown",
+            instance="",
+            place=file.where(*key) if file.value(*key) else Place(file.path, None, dotted(key)),
+            message=f"cannot tell which options {plan.binary} takes: {one.reason}",
+        )
+
+
+def binary_problem(looks: Sequence[Look]) -> str:
+    """Why the binary does not run, or ""."""
+    return next((one.unreadable.reason for one in looks if one.unreadable and one.unreadable.is_unusable), "")

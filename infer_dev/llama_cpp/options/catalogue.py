@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 # Without these a program is no llama-server, whatever else it can be told.
 SERVER_FLAGS = ("--model", "--port", "--host", "--ctx-size")
+# The layers that go to GPUs, by the canonical name of newer versions and of older ones (before mid-2024).
+GPU_LAYERS = ("gpu-layers", "n-gpu-layers")
 NUMBER_METAVARS = frozenset({"N", "PORT", "INDEX", "SEED", "SECONDS", "SIMILARITY"})
 
 

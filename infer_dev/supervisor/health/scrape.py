@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from infer_dev.host import cpu
+from infer_dev.host.process import cpu
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.health import server
 from infer_dev.supervisor.health.probe import Reply, ask

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infer_dev.host import cpu
-from infer_dev.host.process import group_members
+from infer_dev.host.process import cpu
+from infer_dev.host.process.pidfd import group_members
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.health.identity import stranger
 from infer_dev.supervisor.health.probe import TIMEOUT_S, Reply, ask

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from infer_dev.errors import InferDevError
-from infer_dev.host import gpu, logfile, memory_release
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.log import file as logfile
+from infer_dev.host.memory import release as memory_release
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor import drain
 from infer_dev.supervisor.health import Outside, Subject

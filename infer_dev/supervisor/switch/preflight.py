@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from infer_dev.check.verdict import cause_of
 from infer_dev.errors import InferDevError, NotFoundError, UsageError
-from infer_dev.host import logfile, ports
+from infer_dev.host import ports
+from infer_dev.host.log import file as logfile
 from infer_dev.llama_cpp.cause import NEXT_STEP, Cause
 from infer_dev.plan.argv import MODEL_FLAGS, MODEL_SOURCE_ENV, MODEL_SOURCE_FLAGS, flag_value, has_flag, names_a_model
 from infer_dev.plan.conflicts import overlap

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 
-from infer_dev.host import logfile
+from infer_dev.host.log import file as logfile
 from infer_dev.llama_cpp.cause import NEXT_STEP, Cause
 from infer_dev.plan.model import Spec
 from infer_dev.supervisor.ending import TAIL_LINE_CHARS, TAIL_LINES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.procstat import state_of
+from infer_dev.host.process.stat import state_of
 from tests.conftest import eventually, is_alive, marked_processes
 from tests.integration.faults.rig import Rack
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from infer_dev.host.gpu import NVML_DEVICE_FILES
+from infer_dev.host.gpu.driver import NVML_DEVICE_FILES
 
 NVIDIA_DEVICE_FILE = "/dev/nvidiactl"
 AMD_DEVICE_FILE = "/dev/kfd"

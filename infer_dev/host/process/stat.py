@@ -1,4 +1,4 @@
-"""/proc/PID/stat, read (proc_pid_stat(5)). Imports next to nothing: boot and short commands use it."""
+"""What /proc tells of a process (proc_pid_stat(5)). Imports next to nothing: boot and short commands use it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 
 READ_BYTES = 4096
+STATM_BYTES = 256  # seven numbers
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -80,3 +82,30 @@ def users_of(pid: int) -> list[int]:
         return []
     _, _, rest = text.partition(b"\nUid:")
     return [int(one) for one in rest.partition(b"\n")[0].split()]
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory of `pid` in bytes, or None if it is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)  # without open(): asked for often, for many
+    except OSError:
+        return None
+    try:
+        return int(os.read(fd, STATM_BYTES).split()[1]) * PAGE_BYTES
+    except (OSError, IndexError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def life_id() -> str:
+    """What tells one life of this host or container from the next: the kernel's boot, and when pid 1 started.
+
+    Pids begin again and folders stay when a container is restarted; the boot id alone is the host's.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return f"{boot}:{start_time(1)}"

@@ -4,10 +4,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 
-from infer_dev.host.cgroup import Cgroups
-from infer_dev.host.marks import find_marked, mark_of
-from infer_dev.host.process import OFFSPRING, Process, is_in_group, signal_each
-from infer_dev.host.procstat import is_ended
+from infer_dev.host.process.cgroup import Cgroups
+from infer_dev.host.process.marks import find_marked, mark_of
+from infer_dev.host.process.pidfd import OFFSPRING, Process, is_in_group, signal_each
+from infer_dev.host.process.stat import is_ended
 
 POLL_S = 0.02
 LONGEST_POLL_S = 1.0

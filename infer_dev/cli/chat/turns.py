@@ -14,8 +14,8 @@ from rich.console import Console
 
 from infer_dev.chat import Message
 from infer_dev.chat.instance import instances
-from infer_dev.cli.chat_live import show_answer
-from infer_dev.cli.chat_server import blocking_client, chosen_address
+from infer_dev.cli.chat.live import show_answer
+from infer_dev.cli.chat.server import blocking_client, chosen_address
 from infer_dev.errors import EXIT_OK, InferDevError
 from infer_dev.host.printable import printable, printable_line
 

@@ -8,7 +8,7 @@ import sys
 
 from infer_dev.chat import ChatRequest, ContentDelta, Message
 from infer_dev.chat.reply import as_json as response_as_json
-from infer_dev.cli.chat_server import blocking_client, chosen_address
+from infer_dev.cli.chat.server import blocking_client, chosen_address
 from infer_dev.cli.text import is_terminal, sanitized
 from infer_dev.errors import EXIT_OK, UsageError
 
@@ -46,7 +46,7 @@ def chat(
     if prompt is None and sys.stdin.isatty():
         if as_json:
             raise UsageError("cannot print JSON of a conversation", hint="ask once: -p PROMPT --json")
-        from infer_dev.cli.chat_turns import Turns  # noqa: PLC0415 - rich and readline
+        from infer_dev.cli.chat.turns import Turns  # noqa: PLC0415 - rich and readline
 
         called, address = chosen_address(name, url, timeout_s)
         with blocking_client(address, timeout_s) as client:

@@ -20,8 +20,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from infer_dev.host import hole
-from infer_dev.host.logrecord import Record, read_record
+from infer_dev.host.log import hole
+from infer_dev.host.log.record import Record, read_record
 
 HEAD_BYTES = 4096
 MARGIN = 2  # names probed behind the last one seen, since a rotation may be moving them on

@@ -4,8 +4,8 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 
-from infer_dev.host.boot_link import BootLink, OrphanExit
-from infer_dev.host.notify import ServiceManager
+from infer_dev.host.watch.link import BootLink, OrphanExit
+from infer_dev.host.watch.systemd import ServiceManager
 
 
 class Pulse:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host.logparts import part_path
-from infer_dev.host.logread import (
+from infer_dev.host.log.parts import part_path
+from infer_dev.host.log.read import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
     START,
@@ -17,7 +17,7 @@ from infer_dev.host.logread import (
     read_on,
     tail,
 )
-from infer_dev.host.rotation import Limits, rotate
+from infer_dev.host.log.rotation import Limits, rotate
 
 SMALL = Limits(part_bytes=4096, total_bytes=1 << 40)
 LINES = b"a line of sixteen bytes or more\n" * 200
@@ -111,7 +111,7 @@ class Follower:
 @pytest.fixture
 async def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Path, Follower]]:
     """A log that does not exist yet, and its follower."""
-    monkeypatch.setattr("infer_dev.host.logread.FOLLOW_POLL_S", 0.005)
+    monkeypatch.setattr("infer_dev.host.log.read.FOLLOW_POLL_S", 0.005)
     follower = Follower(tmp_path / "x.log")
     yield tmp_path / "x.log", follower
     await follower.pieces.aclose()

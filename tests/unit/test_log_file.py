@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_dev.host import logfile
+from infer_dev.host.log import file as logfile
 
 
 def test_open_log_makes_folders_and_appends(tmp_path: Path) -> None:

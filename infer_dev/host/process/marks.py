@@ -7,7 +7,7 @@ They stand in the environment that every instance is started with and that its d
 import os
 from dataclasses import dataclass
 
-from infer_dev.host.procstat import users_of
+from infer_dev.host.process.stat import users_of
 from infer_dev.settings import (
     DIGEST_MARK_VAR,
     INSTANCE_MARK_VAR,

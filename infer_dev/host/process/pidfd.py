@@ -14,13 +14,10 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infer_dev.host.launch import launch
-from infer_dev.host.marks import mark_of
-from infer_dev.host.procstat import is_ended, start_time
-from infer_dev.host.subreaper import become_subreaper, children_of
-
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-STATM_BYTES = 256  # seven numbers
+from infer_dev.host.process.launch import launch
+from infer_dev.host.process.marks import mark_of
+from infer_dev.host.process.stat import is_ended, start_time
+from infer_dev.host.process.subreaper import become_subreaper, children_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ class Process:
 
     @property
     def start_time(self) -> int:
-        """See `procstat.start_time`. Read when first asked for, which must be before it is reaped."""
+        """See `stat.start_time`. Read when first asked for, which must be before it is reaped."""
         if self._started is None:
             with contextlib.suppress(OSError):  # no descriptor left to look with
                 self._started = start_time(self.pid)
@@ -286,30 +283,3 @@ def group_members(group: int) -> list[int]:
     """Pids of the living members of a process group, its leader apart."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
     return [pid for pid in pids if pid != group and is_in_group(pid, group) and not is_ended(pid)]
-
-
-def rss_bytes(pid: int) -> int | None:
-    """Resident memory of `pid` in bytes, or None if it is gone."""
-    try:
-        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)  # without open(): asked for often, for many
-    except OSError:
-        return None
-    try:
-        return int(os.read(fd, STATM_BYTES).split()[1]) * PAGE_BYTES
-    except (OSError, IndexError):
-        return None
-    finally:
-        os.close(fd)
-
-
-def life_id() -> str:
-    """What tells one life of this host or container from the next: the kernel's boot, and when pid 1 started.
-
-    Pids begin again and folders stay when a container is restarted; the boot id alone is the host's.
-    """
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-    except OSError:
-        boot = ""
-    return f"{boot}:{start_time(1)}"

@@ -1,4 +1,4 @@
-"""A log's lines, from its end or as they come, in whichever file rotation has put them. See `logparts` for places."""
+"""A log's lines, from its end or as they come, in whichever file rotation has put them. See `parts` for places."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Self
 
-from infer_dev.host.logparts import Part, look, open_live, part_path, parts
-from infer_dev.host.logrecord import Record
+from infer_dev.host.log.parts import Part, look, open_live, part_path, parts
+from infer_dev.host.log.record import Record
 
 BLOCK_BYTES = 64 * 1024
 FOLLOW_POLL_S = 0.2

@@ -2,7 +2,7 @@
 
 The writer appends through a descriptor of its own, so its file must stay. Whole lines are copied from the file's
 beginning to a part, the record says so, and their room in the file is given back as a hole: the file's size goes on
-growing, what it takes of the disk does not. The order in each step is copy, record, punch (see `logparts` for what
+growing, what it takes of the disk does not. The order in each step is copy, record, punch (see `parts` for what
 the record means). A log that nobody writes is renamed instead.
 
 Nothing here needs more memory than a block, or more room than a slice.
@@ -15,10 +15,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from infer_dev.host import hole
-from infer_dev.host.copying import CUT_MEANWHILE, after_last_break, after_next_break, copy, make_like
-from infer_dev.host.logparts import Part, look, open_live, part_path, parts
-from infer_dev.host.logrecord import RECORD_BYTES, Record, is_trusted, parse_record, record_path
+from infer_dev.host.log import hole
+from infer_dev.host.log.copying import CUT_MEANWHILE, after_last_break, after_next_break, copy, make_like
+from infer_dev.host.log.parts import Part, look, open_live, part_path, parts
+from infer_dev.host.log.record import RECORD_BYTES, Record, is_trusted, parse_record, record_path
 
 SLICE_BYTES = 4 * 1024 * 1024
 LEAST_SLICE_BYTES = 64 * 1024

@@ -1,4 +1,4 @@
-"""The runtime directory, locked by one daemon at a time; private_dir makes it."""
+"""The runtime directory, locked by one daemon at a time; `folder` makes it."""
 
 import contextlib
 import errno
@@ -8,8 +8,8 @@ import socket
 import time
 from hashlib import sha256
 
-from infer_dev.host.private_dir import make_runtime_dir
-from infer_dev.host.procstat import users_of
+from infer_dev.host.process.stat import users_of
+from infer_dev.host.runtime.folder import make_runtime_dir
 from infer_dev.host.sockets import End, holds
 from infer_dev.settings import LOCK_NAME
 

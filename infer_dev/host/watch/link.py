@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infer_dev.host.boot_words import BEAT, LEAVING, MAX_PACKET_BYTES, read_exit
+from infer_dev.host.watch.words import BEAT, LEAVING, MAX_PACKET_BYTES, read_exit
 from infer_dev.settings import BOOT_FD_VAR
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from infer_dev.host.private_dir import NOT_THROUGH_LINKS
+from infer_dev.host.runtime.folder import NOT_THROUGH_LINKS
 from infer_dev.settings import BOOT_ERROR_NAME
 
 READ_BYTES = 64 * 1024

@@ -1,4 +1,4 @@
-"""The record of a log's rotation: how much of the log has been moved out. What it means is told in `logparts`."""
+"""The record of a log's rotation: how much of the log has been moved out. What it means is told in `parts`."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""An instance's log, opened for its process to write. `logread` reads it, `rotation` keeps it small."""
+"""An instance's log, opened for its process to write. `read` reads it, `rotation` keeps it small."""
 
 import errno
 import fcntl
@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Sequence
 
-from infer_dev.host.logread import tail
+from infer_dev.host.log.read import tail
 
 __all__ = ["end_offset", "obstacle", "open_log", "tail", "write_start_line"]
 

@@ -8,7 +8,7 @@ at all, and that only ids of the first one's kind count, is as PyTorch reads the
 from dataclasses import dataclass
 from enum import StrEnum
 
-from infer_dev.host.gpu_inventory import Gpu, Inventory, MigDevice
+from infer_dev.host.gpu.inventory import Gpu, Inventory, MigDevice
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"

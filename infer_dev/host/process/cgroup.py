@@ -9,7 +9,7 @@ import contextlib
 import os
 from hashlib import sha256
 
-from infer_dev.host.subreaper import children_of
+from infer_dev.host.process.subreaper import children_of
 
 DELEGATED_XATTRS = ("user.delegate", "trusted.delegate")
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from infer_dev.host import gpu
-from infer_dev.host.gpu import Use, wait_until_released
+from infer_dev.host.gpu import driver as gpu
+from infer_dev.host.gpu.driver import Use, wait_until_released
 
 MIB = 1024 * 1024
 

@@ -8,7 +8,7 @@ import sys
 
 from infer_dev.chat import LlamaCppClient
 from infer_dev.chat.load import Level, levels_to, measure_level, percentile, words_for
-from infer_dev.cli.chat_server import chosen_address, key_of
+from infer_dev.cli.chat.server import chosen_address, key_of
 from infer_dev.cli.text import columns, is_terminal
 from infer_dev.errors import EXIT_OK
 

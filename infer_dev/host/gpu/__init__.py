@@ -1,0 +1,1 @@
+"""The GPUs of this host: their driver, what each is, which of them a program sees."""

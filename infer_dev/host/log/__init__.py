@@ -1,0 +1,1 @@
+"""An instance's log: written, moved into parts, read; and the log of the daemon itself."""

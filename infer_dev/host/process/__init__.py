@@ -1,0 +1,1 @@
+"""Processes: started, held, marked, ended, and what the kernel tells of them."""
