@@ -10,6 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,9 @@ def running_prometheus(
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return [float(one["value"][1]) for one in json.load(answer)["data"]["result"]]
         except urllib.error.HTTPError as err:
+            if err.code == HTTPStatus.SERVICE_UNAVAILABLE:  # it answers before it is ready
+                time.sleep(0.1)
+                return []
             raise AssertionError(f"{expression}: {err.read().decode()}") from err
         except OSError:  # not up yet
             time.sleep(0.1)

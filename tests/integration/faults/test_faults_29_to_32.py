@@ -8,14 +8,16 @@ import pytest
 from tests.conftest import eventually, is_alive
 from tests.integration.faults.rig import Rack
 
+QUIET_S = 3.0  # how long a second `up` may take before the timer that it is to take away
+
 
 @pytest.mark.parametrize("state", ["backoff", "starting"])
 def test_fault_29_timer_of_a_removed_instance_is_gone(rack: Rack, state: str) -> None:
     """`later` waits for the same length of time from a later moment on: when its time has come, that of `a` had."""
     if state == "backoff":
-        fault, control = "--crash-on-start", {"backoff_s": 1.0, "backoff_max_s": 1.0}
+        fault, control = "--crash-on-start", {"backoff_s": QUIET_S, "backoff_max_s": QUIET_S}
     else:
-        fault, control = "--hang", {"ready_timeout_s": 1.0, "max_restarts": 0}
+        fault, control = "--hang", {"ready_timeout_s": QUIET_S, "max_restarts": 0}
     rack.add("kept")
     rack.add("a", fault, **control)
     rack.up("--no-wait")
