@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from infer_dev.api.client import caller_request, instance_target
-from infer_dev.dashboard.findings import errors_about, page_of
+from infer_dev.dashboard.findings import MOST, errors_about, page_of
 from infer_dev.dashboard.link import Link, understood
 from infer_dev.dashboard.models import choices_of
 from infer_dev.dashboard.picker import Choice
@@ -108,7 +108,7 @@ class Acts:
             if errors:
                 count = f"{len(errors)} error{'s' if len(errors) != 1 else ''}"
                 text.append(f"the check finds {count} in what would start:\n", "bold red")
-            for one in errors:
+            for one in errors[:MOST]:
                 text.append("  ").append_text(one).append("\n")
         text.rstrip()
         return text

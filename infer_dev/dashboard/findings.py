@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -16,6 +16,7 @@ from infer_dev.host.printable import printable_line
 STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 INDENT = 2
 HOST = -1  # the number of ordinary memory among the devices
+MOST = 200  # findings, and lines about memory, on a page: 10,000 would take the screen seconds to draw
 PARTS = ("weights", "cache", "compute")
 
 Told = tuple[Finding, tuple[str, ...]]
@@ -41,11 +42,13 @@ def page_of(answer: Json) -> RenderableType:
     """
     told = findings_of(answer)
     parts: list[RenderableType] = [_summary(answer, told)]
-    for (_, owner), group in groupby(told, lambda one: (one[0].level, _owner(one))):
+    for (_, owner), group in groupby(told[:MOST], lambda one: (one[0].level, _owner(one))):
         parts += [Text(), Text(printable_line(owner), "bold")]
         for finding, names in group:
             parts += _shown(finding, names, owner)
-    if lines := list(_memory(answer.get("memory") or {})):
+    if len(told) > MOST:
+        parts += [Text(), Text(f"and {len(told) - MOST} more: `infer-dev check` tells all", "bold")]
+    if lines := list(islice(_memory(answer.get("memory") or {}), MOST)):
         parts += [Text(), Text("memory", "bold"), *(Padding(line, (0, 0, 0, INDENT)) for line in lines)]
     return Group(*parts)
 
