@@ -16,7 +16,8 @@ from infer_dev.config.loopback import is_loopback
 
 SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 # A file names the programs that are run: whoever may bring one up may run anything as the daemon's user.
-NEED_A_TOKEN = (b"/up", b"/plan")
+# A check runs it for its --help, and tells of any file what stands where.
+NEED_A_TOKEN = (b"/up", b"/plan", b"/check")
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/]+))(?::[0-9]*)?")
 PLAIN_BODIES = (b"", b"application/x-www-form-urlencoded")
 OF_PAGES = (b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
@@ -44,7 +45,7 @@ class Guard:
             _refuse_token(_values(head, b"authorization"), self._token)
         elif head.target.partition(b"?")[0] in NEED_A_TOKEN:
             raise ForbiddenError(
-                "cannot bring up a file: over TCP that needs a token, for a file says which programs are run",
+                "cannot use a file: over TCP that needs a token, for a file says which programs are run",
                 hint="set master.api_token_file, or ask on the unix socket",
             )
         if head.method not in SAFE_METHODS and _has_body(head):

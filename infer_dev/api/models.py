@@ -26,17 +26,30 @@ class _Reply(BaseModel):
 
 AbsolutePath = Field(pattern="^/", description="absolute path of a TOML file")
 
+SearchPath = Field(
+    default=None,
+    description="the PATH in which a llama-server is looked for; null: it, and the overrides, as it was brought up",
+)
+
 
 class UpBody(_Body):
     """A file to bring up."""
 
     config: str = AbsolutePath
     overrides: str | None = Field(default=None, description="JSON text laid over the file")
-    search_path: str = Field(description="the PATH in which a llama-server is looked for")
+    search_path: str | None = SearchPath
     plan: JsonObject | None = Field(default=None, description="what the file says, if the caller has read it")
     check: bool | None = Field(default=None, description="false: it has been checked, or shall not be")
     keep_going: bool | None = Field(default=None, description="start what can work, though something else cannot")
     refused: JsonObject | None = Field(default=None, description="instance → why it cannot work, as the caller found")
+
+
+class CheckBody(_Body):
+    """A file to look at."""
+
+    config: str = AbsolutePath
+    overrides: str | None = Field(default=None, description="JSON text laid over the file")
+    search_path: str | None = SearchPath
 
 
 class ReloadBody(_Body):
@@ -237,6 +250,31 @@ class PlanReply(_Reply):
     starting: list[str]
     stopping: list[str]
     differences: dict[str, list[Difference]]
+
+
+class Finding(_Reply):
+    """One thing found in a file."""
+
+    level: Literal["error", "warning", "note"]
+    code: str = Field(description="which kind, for programs")
+    instance: str = Field(description="whose it is; empty if it is about the file or the machine")
+    file: str = Field(description="where it stands; the variable's name for what is laid over the file")
+    line: int | None
+    key: str
+    message: str
+    hint: str = Field(description="what to do next, or empty")
+
+
+class CheckReply(_Reply):
+    """What `infer-dev check --json` prints."""
+
+    file: str
+    binary: str | None = Field(description="the llama-server it was held against")
+    version: str | None
+    errors: int = Field(description="findings of that level: with one it cannot work")
+    warnings: int
+    findings: list[Finding]
+    memory: JsonObject | None = Field(description="what each instance needs on which device, in bytes")
 
 
 class ReloadReply(_Reply):

@@ -93,6 +93,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/openapi.json"): Operation(about="This document"),
     ("POST", "/up"): Operation(about="Make a file's instances run as it says", body="UpBody", reply="UpReply"),
     ("POST", "/plan"): Operation(about="What /up would do; nothing is done", body="UpBody", reply="PlanReply"),
+    ("POST", "/check"): Operation(
+        about="What is wrong with a file, by all that can be known before it runs",
+        body="CheckBody",
+        reply="CheckReply",
+    ),
     ("POST", "/reload"): Operation(
         about="Read files again, change only what differs", body="ReloadBody", reply="ReloadReply"
     ),
@@ -163,7 +168,7 @@ def document(routes: Sequence[tuple[str, str]]) -> Document:
             "title": "infer-dev",
             "version": __version__,
             "description": "Runs llama-servers from TOML files. Errors are problem documents (RFC 9457). "
-            "Over TCP a token is needed where one is set, and always for /up and /plan.",
+            "Over TCP a token is needed where one is set, and always for /up, /plan and /check.",
         },
         "paths": paths,
         "components": {
@@ -199,6 +204,6 @@ def _operation(method: str, path: str, operation: Operation, references: Documen
         },
     }
     if operation.body:
-        needed = operation.body in ("UpBody", "SwitchBody", "CancelBody")
+        needed = operation.body in ("UpBody", "CheckBody", "SwitchBody", "CancelBody")
         told["requestBody"] = {"required": needed, "content": {JSON: {"schema": references[operation.body]}}}
     return told

@@ -8,10 +8,12 @@ from dataclasses import asdict
 from infer_dev import __version__
 from infer_dev.api import events
 from infer_dev.api.catalog import Catalog, wrapper_keys
+from infer_dev.api.check import CheckRoute
 from infer_dev.api.http import Request, Response, Router, json_response
 from infer_dev.api.log_route import LogRoute, is_count
 from infer_dev.api.observe import Observe
 from infer_dev.api.openapi import OpenApi
+from infer_dev.api.source import KEYS, absolute, source_of
 from infer_dev.api.switch import SwitchRoutes
 from infer_dev.api.turns import Shared
 from infer_dev.check.verdict import Refusal
@@ -55,6 +57,7 @@ class Routes:
         router.add("GET", "/logs/{name}", LogRoute(self._supervisor).logs)
         router.add("POST", "/up", self.up)
         router.add("POST", "/plan", self.plan)
+        router.add("POST", "/check", CheckRoute(self._supervisor).check)
         router.add("POST", "/reload", self.reload)
         router.add("POST", "/down", self.down)
         router.add("POST", "/handover", self.handover)
@@ -88,7 +91,7 @@ class Routes:
 
     async def up(self, request: Request) -> Response:
         """Reconcile one file. Answers once what had to go is gone and what had to come has been started."""
-        source, asked = _asked(request)
+        source, asked = _asked(request, self._supervisor.sources)
         result = await self._supervisor.up(source, asked)
         answer = asdict(result)
         answer["states"] = self._states(result.waiting)
@@ -96,7 +99,7 @@ class Routes:
 
     async def plan(self, request: Request) -> Response:
         """What `/up` with the same body would do; nothing is done."""
-        source, asked = _asked(request)
+        source, asked = _asked(request, self._supervisor.sources)
         intent = await self._supervisor.plan(source, asked.plan)
         return json_response(
             {
@@ -112,7 +115,7 @@ class Routes:
         """Read files that are up again, by default all; only what differs in them is changed."""
         body = request.json({"config": str | None, "check": bool | None})
         config, check = body["config"], body["check"] is not False
-        results = await self._supervisor.reload([_absolute(config)] if config else [], check=check)
+        results = await self._supervisor.reload([absolute(config)] if config else [], check=check)
         started = [name for result in results.values() for name in result.started]
         return json_response(
             {
@@ -139,7 +142,7 @@ class Routes:
             self._supervisor.leave()
             await self._supervisor.wait_left()
         else:
-            names = await self._supervisor.down(_absolute(config))
+            names = await self._supervisor.down(absolute(config))
             await self._supervisor.leave_unused()
             if self._supervisor.is_leaving:
                 await self._supervisor.wait_left()
@@ -206,21 +209,18 @@ class Routes:
         }
 
 
-def _asked(request: Request) -> tuple[Source, Asked]:
+def _asked(request: Request, up: Mapping[str, Source]) -> tuple[Source, Asked]:
     """The file that a request names, and what the caller knows of it already."""
     body = request.json(
         {
-            "config": str,
-            "overrides": str | None,
-            "search_path": str,
+            **KEYS,
             "plan": dict | None,
             "check": bool | None,
             "keep_going": bool | None,
             "refused": dict | None,
         }
     )
-    config = _absolute(body["config"])
-    source = Source(path=config, overrides=body["overrides"], search_path=body["search_path"] or "")
+    source = source_of(body, up)
     try:
         refused = {
             str(name): Refusal(Cause(one["cause"]), str(one["detail"]))
@@ -231,9 +231,3 @@ def _asked(request: Request) -> tuple[Source, Asked]:
         raise UsageError(f"cannot read the request: {err}") from err
     check, keep_going = body["check"] is not False, bool(body["keep_going"])
     return source, Asked(plan=plan, check=check, keep_going=keep_going, refused=refused)
-
-
-def _absolute(path: str) -> str:
-    if not os.path.isabs(path):
-        raise UsageError(f"cannot use {path!r}: expected an absolute path")
-    return path

@@ -17,7 +17,7 @@ from infer_dev.check.models.files import model_findings
 from infer_dev.check.options.flags import flag_findings
 from infer_dev.check.options.look import Look, binary_problem, looks_at, unknown_options
 from infer_dev.check.report import Report, report_of_mistakes
-from infer_dev.check.resolve import resolve_for_show, source_of_caller
+from infer_dev.check.resolve import resolve_for_show
 from infer_dev.check.verdict import Verdict
 from infer_dev.config.load import ConfigFile, MistakesError
 from infer_dev.host.gpu.inventory import Inventory, NoInventory, look
@@ -28,7 +28,7 @@ from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.llama_cpp.gguf.model import Model
 from infer_dev.llama_cpp.memory.weights import HOST
 from infer_dev.llama_cpp.options.catalogue import Catalogue, canonical
-from infer_dev.plan.model import Endpoint, Plan
+from infer_dev.plan.model import Endpoint, Plan, Source
 from infer_dev.settings import cache_dir
 
 
@@ -58,16 +58,19 @@ def facts(environ: Mapping[str, str], running: Mapping[Endpoint, int | None]) ->
     return Facts(environ=environ, running=running, gpus=look(), memory=read_memory())
 
 
-def examine(path: str, known: Facts) -> Report:
+def examine(source: Source, known: Facts) -> Report:
     """All that can be told of a file without starting anything but `llama-server --help`.
 
     Args:
-        path: of the file.
+        source: the file, and what decides its meaning.
         known: the machine it is for.
+
+    Raises:
+        ConfigError: not one mistake of the file, but what is laid over it cannot be used.
     """
-    environ = known.environ
+    environ, path = known.environ, source.path
     try:
-        file, plan, missing = resolve_for_show(source_of_caller(path, environ), environ)
+        file, plan, missing = resolve_for_show(source, environ)
     except MistakesError as err:
         return report_of_mistakes(path, err)
     looks = looks_at(file, plan, [spec.name for spec in plan.specs], environ, cache=cache_dir(environ))

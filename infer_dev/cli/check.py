@@ -33,9 +33,11 @@ def check(config: str | None = None, *, as_json: bool = False, strict: bool = Fa
 
         go_on_as_account(is_told=True)
     by_root = bool(os.environ.pop(BY_ROOT_VAR, ""))
+    from infer_dev.check.resolve import source_of_caller  # noqa: PLC0415 - pydantic
     from infer_dev.check.run import examine, facts  # noqa: PLC0415 - imports all checks
 
-    report = examine(path, replace(facts(os.environ, _running(path)), makes_log_folders=by_root))
+    known = replace(facts(os.environ, _running(path)), makes_log_folders=by_root)
+    report = examine(source_of_caller(path, os.environ), known)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     elif is_terminal(sys.stdout):

@@ -38,6 +38,7 @@ def chosen(folder: str) -> str | None:
 
     Raises:
         UsageError: there is nothing to choose from, or nobody who could.
+        SystemExit: a signal has ended it.
     """
     if not os.path.isdir(folder):
         raise UsageError(
@@ -53,7 +54,10 @@ def chosen(folder: str) -> str | None:
         raise UsageError("cannot choose: this is no terminal", hint="name a file: infer-dev up FILE")
     from infer_dev.dashboard.chooser import Chooser  # noqa: PLC0415 - textual, for this only
 
-    path = Chooser(f"what to start from {os.path.abspath(folder)}", HEADERS, choices, does="starts").run()
+    chooser = Chooser(f"what to start from {os.path.abspath(folder)}", HEADERS, choices, does="starts")
+    path = chooser.run()
+    if chooser.return_code:  # a signal has ended it: nobody has said anything
+        raise SystemExit(chooser.return_code)
     if path is None or path.endswith(".toml"):
         return path
     return written_for(path, folder)

@@ -9,7 +9,7 @@ import sys
 from infer_dev.cli.boot_step import instances_are_up
 from infer_dev.cli.launch import client
 from infer_dev.cli.paths import config_path
-from infer_dev.errors import EXIT_OK
+from infer_dev.errors import EXIT_CONFIG, EXIT_OK, NotFoundError
 from infer_dev.settings import other_user
 
 TYPE_CHECKING = False
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from infer_dev.api.client import DaemonClient
+
 SHOWN_CHARS = 60
 
 
 def plan(config: str | None = None, *, as_json: bool = False) -> int:
-    """Show what `up` would do with a file now."""
+    """Show what `up` would do with a file now; where there is a daemon, also what a check has against it."""
     path = config_path(config)
     daemon = client()
-    if daemon.is_alive():
+    if is_there := daemon.is_alive():
         from infer_dev.api.client import caller_request  # noqa: PLC0415 - where there is a daemon
         from infer_dev.cli.patience import telling  # noqa: PLC0415 - as above
 
@@ -39,7 +41,11 @@ def plan(config: str | None = None, *, as_json: bool = False) -> int:
     else:
         for line in plan_lines(answer):
             print(line)
-    return EXIT_OK
+    errors = _errors(daemon, path, answer["starting"]) if is_there else []
+    if errors:
+        count = f"{len(errors)} error{'s' if len(errors) != 1 else ''}"
+        print("\n".join([f"infer-dev: the check finds {count} in what would start:", *errors]), file=sys.stderr)
+    return EXIT_CONFIG if errors else EXIT_OK
 
 
 def reload(
@@ -88,6 +94,23 @@ def plan_lines(answer: Mapping[str, Any]) -> list[str]:
             verbs.append((verb, name, why))
     width = max((len(name) for _, name, _ in verbs), default=0)
     return [f"{verb:<10} {name:<{width}}  {'; '.join(why)}".rstrip() for verb, name, why in verbs] or ["nothing"]
+
+
+def _errors(daemon: DaemonClient, path: str, starting: Sequence[str]) -> list[str]:
+    """The errors that a check finds in what would start, a line each."""
+    if not starting:
+        return []
+    from infer_dev.api.client import caller_request  # noqa: PLC0415 - where something would start
+    from infer_dev.check.finding import Finding, Level, told_once  # noqa: PLC0415 - as above
+    from infer_dev.cli.check import plain_line  # noqa: PLC0415 - as above
+
+    try:
+        answer = daemon.post("/check", caller_request(path, os.environ))
+    except NotFoundError:  # the route: a daemon of an older version
+        return []
+    wanted = {"", *starting}
+    told = told_once(map(Finding.from_json, answer["findings"]))
+    return [f"  {plain_line(one, of)}" for one, of in told if one.level is Level.ERROR and wanted.intersection(of)]
 
 
 def _difference(one: Mapping[str, str]) -> str:

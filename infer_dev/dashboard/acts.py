@@ -1,23 +1,37 @@
 """What a person asks for by a key: each act asks the API, and asks the person first where something would end."""
 
-import asyncio
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from infer_dev.api.client import caller_request, instance_target
+from infer_dev.dashboard.findings import MOST, errors_about, page_of
 from infer_dev.dashboard.link import Link, understood
 from infer_dev.dashboard.models import choices_of
 from infer_dev.dashboard.picker import Choice
-from infer_dev.dashboard.picture import Instance, Picture
-from infer_dev.errors import InferDevError
+from infer_dev.dashboard.picture import Instance, Json, Picture
+from infer_dev.errors import InferDevError, NotFoundError, UnavailableError
 from infer_dev.host.printable import printable, printable_line
 
 CHECK_TIMEOUT_S = 120.0
 PlanLines = Callable[[Mapping[str, Any]], list[str]]  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a reload would do.
+
+    Attributes:
+        text: for people.
+        starting: file → names of the instances that would get a new process.
+    """
+
+    text: Text
+    starting: Mapping[str, Sequence[str]]
 
 
 class Acts:
@@ -39,9 +53,9 @@ class Acts:
         with understood("/models"):
             return choices_of(answer["models"], picture)
 
-    async def plan(self, picture: Picture) -> Text:
+    async def plan(self, picture: Picture) -> Outlook:
         """What a reload would do, file by file; also why that cannot be told."""
-        text = Text()
+        text, starting = Text(), {}
         for path in files_of(picture):
             text.append(f"{printable_line(path)}\n", "bold")
             try:
@@ -54,13 +68,15 @@ class Acts:
                 text.append(f"{printable(err.hint)}\n" if err.hint else "", "dim")
                 continue
             text.append("".join(f"  {printable_line(line)}\n" for line in lines))
+            if names := answer.get("starting") if is_on else ():
+                starting[path] = names
         text.rstrip()
-        return text
+        return Outlook(text, starting)
 
     def _asked(self, path: str) -> Mapping[str, object]:
         if self._link.place.is_here:
             return caller_request(path, os.environ)
-        return {"config": path, "overrides": None, "search_path": ""}  # what is set here says nothing of over there
+        return {"config": path}  # as it was brought up: what is set here says nothing of over there
 
     async def reload(self) -> str:
         """Read all files that are up again; what was changed."""
@@ -72,27 +88,40 @@ class Acts:
                 told.append(f"{os.path.basename(path)}: {', '.join(changed) or 'no instances'}")
         return printable("\n".join(told) or "no file is up")
 
-    async def check(self, path: str) -> str:
-        """What `infer-dev check FILE` says; it has to run where the files are."""
-        if not self._link.place.is_here:
-            return f"cannot check from another machine: run `infer-dev check {printable_line(path)}` there"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-m", "infer_dev", "check", path),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+    async def check(self, path: str) -> RenderableType:
+        """What `infer-dev check FILE` says where the daemon is, as a page."""
+        answer = await self._checked(path)
+        with understood("/check"):
+            return page_of(answer)
+
+    async def errors(self, outlook: Outlook) -> Text:
+        """What a check says against that which a reload would start; also why that cannot be told."""
+        text = Text()
+        for path, names in outlook.starting.items():
+            try:
+                answer = await self._checked(path)
+                with understood("/check"):
+                    errors = errors_about(answer, names)
+            except InferDevError as err:
+                text.append(f"{printable(err.message)}\n", "dim")
+                continue
+            if errors:
+                count = f"{len(errors)} error{'s' if len(errors) != 1 else ''}"
+                text.append(f"the check finds {count} in what would start:\n", "bold red")
+            for one in errors[:MOST]:
+                text.append("  ").append_text(one).append("\n")
+        text.rstrip()
+        return text
+
+    async def _checked(self, path: str) -> Json:
+        """The answer of `/check`."""
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                said, _ = await process.communicate()
-        except TimeoutError:
-            return f"cannot wait longer for the check: run `infer-dev check {printable_line(path)}`"
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return printable(said.decode(errors="replace")).strip() or "nothing is wrong"
+            return await self._link.post("/check", self._asked(path), timeout_s=CHECK_TIMEOUT_S)
+        except NotFoundError as err:  # the route: a file that is not there is another error
+            raise UnavailableError(
+                "cannot check: the daemon is of an older version",
+                hint=f"`infer-dev daemon --replace` gives it this one; or run `infer-dev check {path}`",
+            ) from err
 
 
 def files_of(picture: Picture) -> list[str]:

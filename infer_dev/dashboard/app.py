@@ -1,7 +1,6 @@
 """The screen: what is where, what comes from the feed, what a key does."""
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from textual.widgets import Footer, Static
 
 from infer_dev.dashboard import feed as told
 from infer_dev.dashboard.acts import Acts, PlanLines, ending, files_of
+from infer_dev.dashboard.alarms import SHOWN_S, Alarms
 from infer_dev.dashboard.dialog import Question, Reading
 from infer_dev.dashboard.events import Events, EventsScreen
 from infer_dev.dashboard.feed import Feed
@@ -42,10 +42,7 @@ WIDE, HUGE = 110, 180  # columns from which there is a second one, and from whic
 TALL_ROWS = 40  # from which the GPUs have three lines each where there is one column
 LOW_ROWS = 16  # below, only instances and log have room
 SHARE = 0.4  # of the height that the instances may take, and GPUs of GPU_ROWS lines each
-NOTE_S = 6.0
-MOST_ALARMS = 3  # at a time
-ALARM_CHARS = 100
-ASKING = "asking the daemon …"
+ASKING, CHECKING = "asking the daemon …", "checking …"
 STOPPABLE = (*RUNNING, "backoff")
 
 
@@ -85,7 +82,7 @@ class Dashboard(App[None]):
         self._lost: InferDevError | None = None
         self._lost_since = 0.0
         self._logged = ""
-        self._alarms: deque[float] = deque()  # when those were told that are still to be seen
+        self._alarms = Alarms()
         self.instances, self.log_panel = Instances(), LogPanel()
         self.gpus, self.system, self.events = Gpus(), System(), Events()
         self.head = Static(id="head")
@@ -169,24 +166,11 @@ class Dashboard(App[None]):
             self._alarm(event)
 
     def _alarm(self, event: Json) -> None:
-        """A failure on top of everything, also one after which it is started again at once.
-
-        Many at a time are told as that: the screen is there for more than them.
-        """
-        if event.get("kind", "transition") != "transition" or not event.get("cause"):
+        """A failure on top of everything, unless it is being read."""
+        if any(isinstance(screen, SwitchScreen) and screen.tells(event) for screen in self.screen_stack):
             return
-        now = time.monotonic()
-        while self._alarms and now - self._alarms[0] > NOTE_S:
-            self._alarms.popleft()
-        if len(self._alarms) > MOST_ALARMS:
-            return
-        self._alarms.append(now)
-        if len(self._alarms) > MOST_ALARMS:
-            self._say("more than that fails: e shows all events", severity="error")
-            return
-        why = " ".join(f"{event['cause']}: {event.get('detail') or ''}".split())
-        why = why if len(why) <= ALARM_CHARS else why[: ALARM_CHARS - 1] + "…"
-        self._say(f"{event.get('instance')} {event.get('new')}: {why}", severity="error")
+        if words := self._alarms.words(event):
+            self._say(words, severity="error")
 
     def on_loaded(self, message: told.Loaded) -> None:
         """How busy they are."""
@@ -214,13 +198,7 @@ class Dashboard(App[None]):
             words = f"gone for {since}, trying again: {self._lost.message}"
             if self.picture is None:  # it never answered: most likely it is asked in a wrong way
                 words = f"trying again: {self._lost.message}" + (f"; {self._lost.hint}" if self._lost.hint else "")
-            self.head.update(
-                Text(
-                    printable_line(words),
-                    no_wrap=True,
-                    overflow="ellipsis",
-                )
-            )
+            self.head.update(Text(printable_line(words), no_wrap=True, overflow="ellipsis"))
             return
         text = Text("infer-dev ", "bold", no_wrap=True, overflow="ellipsis")
         picture = self.picture
@@ -249,10 +227,13 @@ class Dashboard(App[None]):
 
     def _say(self, text: str, *, severity: str = "information") -> None:
         level: Any = severity  # Any: textual's Literal
-        self.notify(printable(text), severity=level, timeout=NOTE_S, markup=False)
+        self.notify(printable(text), severity=level, timeout=SHOWN_S, markup=False)
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something that asks the API, beside everything else; what goes wrong is told."""
+    def _do(self, work: Coroutine[Any, Any, None], screen: Screen[Any] | None = None) -> None:
+        """Do something that asks the API, beside everything else; what goes wrong is told.
+
+        With `screen` it is only for that one: it ends when that is closed.
+        """
 
         async def told_if_it_fails() -> None:
             try:
@@ -260,7 +241,7 @@ class Dashboard(App[None]):
             except InferDevError as err:
                 self._say(f"{err.message}\n{err.hint}".strip(), severity="error")
 
-        self.run_worker(told_if_it_fails(), group="acts")
+        (screen or self).run_worker(told_if_it_fails(), group="acts")
 
     async def _act(self, name: str, action: str) -> None:
         self._say(await self._acts.act(name, action))
@@ -325,12 +306,22 @@ class Dashboard(App[None]):
                 self._do(self._reload())
 
         question = Question("Reload what is up?", yes="Reload", about=Text(ASKING), is_early=True)
-        self._do(self._plan(self.picture, question, self.push_screen(question, answered)))
+        mounted = self.push_screen(question, answered)
+        self._do(self._plan(self.picture, question, mounted), question)
 
     async def _plan(self, picture: Picture, question: Question, mounted: Awaitable[None]) -> None:
-        """Put the plan into a question that is shown at once, so that no key meant for something else answers it."""
+        """Put the plan into a question that is shown at once, so that no key meant for something else answers it.
+
+        It need not be put off until a check has been made: the reload checks, too, before it changes anything.
+        """
         await mounted
-        question.change(await self._acts.plan(picture))
+        outlook = await self._acts.plan(picture)
+        if not outlook.starting:
+            question.change(outlook.text)
+            return
+        question.change(Text.assemble((CHECKING, "dim"), "\n", outlook.text))
+        errors = await self._acts.errors(outlook) or Text("the check finds no error", "dim")
+        question.change(Text.assemble(errors, "\n", outlook.text))
 
     async def _reload(self) -> None:
         self._say(await self._acts.reload())
@@ -339,14 +330,15 @@ class Dashboard(App[None]):
     def action_check(self) -> None:
         """Check the file of the selected one."""
         if (one := self._current()) is not None:
-            page = Reading(f"check of {printable_line(one.source)}", "checking …")
-            self.push_screen(page)
-            self._do(self._check(one.source, page))
+            page = Reading(f"check of {printable_line(one.source)}", CHECKING)
+            self._do(self._check(one.source, page, self.push_screen(page)), page)
 
-    async def _check(self, path: str, page: Reading) -> None:
-        said = await self._acts.check(path)
-        if page.is_running:
-            page.change(Text(said))
+    async def _check(self, path: str, page: Reading, mounted: Awaitable[None]) -> None:
+        await mounted
+        try:
+            page.change(await self._acts.check(path))
+        except InferDevError as err:
+            page.change(Text(printable(f"{err.message}\n{err.hint}".strip())))
 
     def action_events(self) -> None:
         self.push_screen(EventsScreen(list(self.events.all)))

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -85,9 +86,13 @@ class Question(ModalScreen[bool]):
 class Reading(ModalScreen[None]):
     """A text to read."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter,question_mark", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,question_mark", "dismiss", "close"),
+        Binding("k", "scroll('up')", show=False),
+        Binding("j", "scroll('down')", show=False),
+    ]
 
-    def __init__(self, title: str, text: Text | str) -> None:
+    def __init__(self, title: str, text: RenderableType) -> None:
         super().__init__()
         self._title, self._text = title, text
 
@@ -97,6 +102,21 @@ class Reading(ModalScreen[None]):
             scroll.border_title, scroll.border_subtitle = Text(self._title), "Esc closes"  # a path is no markup
             yield Static(self._text, id="reading")
 
-    def change(self, text: Text | str) -> None:
-        """Another text in the place of the one shown."""
-        self.query_one("#reading", Static).update(text)
+    def on_resize(self) -> None:
+        """There may be more than is seen now."""
+        self.call_after_refresh(self._tell)
+
+    def _tell(self) -> None:
+        for box in self.query(VerticalScroll):
+            box.border_subtitle = "↑ ↓ scroll · Esc closes" if box.max_scroll_y > 0 else "Esc closes"
+
+    def action_scroll(self, where: str) -> None:
+        """As the arrows do."""
+        for box in self.query(VerticalScroll):
+            getattr(box, f"scroll_{where}")(animate=False)
+
+    def change(self, text: RenderableType) -> None:
+        """Another text in the place of the one shown. Nothing if it has been closed."""
+        if self.is_running:
+            self.query_one("#reading", Static).update(text)
+            self.call_after_refresh(self._tell)

@@ -7,13 +7,13 @@ from typing import Any
 
 from textual.app import App
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 GRACE_S = 2
 BY_SIGNAL = 128  # what shells add to the number of the signal that ended a program
 
 
 def end_by_signals(app: App[Any]) -> None:  # Any: whatever it answers with
-    """Let SIGTERM and SIGHUP end an application in good order; a second one ends it at once.
+    """Let SIGTERM, SIGHUP and SIGQUIT end an application in good order; a second one ends it at once.
 
     Without this the terminal would stay on its other screen, without a cursor, and print what the mouse does.
     """

@@ -53,6 +53,10 @@ class SwitchScreen(ModalScreen[None]):
         except InferDevError as err:
             self._finish(_problem(err.message, err.hint))
 
+    def tells(self, event: Json) -> bool:
+        """Whether an event, as of `/events`, is one that this screen tells, too."""
+        return event.get("kind") == "switch" and event.get("instance") == self._name
+
     def take(self, event: str, data: Json) -> None:
         """One event of the stream."""
         match event:

@@ -106,6 +106,9 @@ def test_every_reply_is_as_described(rack: Rack) -> None:
     assert "absent.gguf" in listed["c"].reason
 
     hold(rack.ask("/plan", method="POST", body=body), "PlanReply")
+    asked = {"config": str(rack.path), "search_path": ""}
+    report = hold(rack.ask("/check", method="POST", body=asked), "CheckReply")
+    assert (report.errors, {one.instance for one in report.findings if one.level == "error"}) == (2, {"b", "c"})
     hold(rack.ask("/up", method="POST", body=body), "UpReply")
     hold(rack.ask("/reload", method="POST", body={}), "ReloadReply")
     for action in ("restart", "stop", "start"):
@@ -133,6 +136,9 @@ MEANINGLESS: list[tuple[str, object]] = [
     ("/up", {"config": "/x\0", "search_path": ""}),
     ("/up", {"config": "/x", "search_path": "", "plan": {"specs": 1}}),
     ("/up", {"config": "/x", "search_path": "", "refused": {"a": 1}}),
+    ("/check", {}),
+    ("/check", {"config": "relative.toml"}),
+    ("/check", {"config": "/x", "search_path": "", "check": True}),
     ("/reload", {"config": 1}),
     ("/reload", {"confg": "/x"}),
     ("/down", []),

@@ -10,6 +10,7 @@ import pytest
 
 from infer_dev.check.finding import Finding, Level
 from infer_dev.check.report import Report
+from infer_dev.check.resolve import source_of_caller
 from infer_dev.check.run import Facts, examine
 from infer_dev.host.gpu.inventory import Gpu, Inventory
 from infer_dev.llama_cpp.backends import Build
@@ -220,7 +221,8 @@ def checked(
         file = tmp_path / "rack.toml"
         file.write_text(text)
         environ = {"PATH": os.environ["PATH"], "INFER_DEV_CACHE_DIR": str(cache_folder)}
-        return text, examine(str(file), Facts(environ=environ, gpus=GPUS, build=Build(path=parts.server, missing={})))
+        known = Facts(environ=environ, gpus=GPUS, build=Build(path=parts.server, missing={}))
+        return text, examine(source_of_caller(str(file), environ), known)
 
     return check
 

@@ -48,6 +48,12 @@ def event(number: int, name: str, new: str, **other: object) -> Json:
     return base | rest | {"log_tail": []} | other
 
 
+def finding(level: str, message: str, **other: object) -> Json:
+    """A finding as `/check` tells it."""
+    base: Json = {"level": level, "code": "bad-argument", "instance": "chat", "file": "/etc/rack.toml", "line": 14}
+    return base | {"key": "instance.chat.server.ctx_sise", "message": message, "hint": ""} | other
+
+
 class ApiPlayer:
     """The answers, and what was asked.
 
@@ -56,6 +62,9 @@ class ApiPlayer:
         phases: event and data of the stream that a switch is answered with.
         refusal: if set, what every POST is answered with.
         gate: while it is clear, no plan and no list of models is answered.
+        report: what a check is answered with; an error is raised.
+        checks: the bodies of those asked for; not among `posts`.
+        check_gate: while it is clear, no check is answered.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -72,8 +81,11 @@ class ApiPlayer:
         self.posts: list[tuple[str, Json]] = []
         self.tokens: list[str] = []
         self.refusal: InferDevError | None = None
-        self.gate = asyncio.Event()
+        self.gate, self.check_gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.check_gate.set()
+        self.report: Json | InferDevError = {"findings": [], "binary": "/bin/llama-server"}
+        self.checks: list[Json] = []
         self._http: HttpServer | None = None
         self._server: asyncio.Server | None = None
 
@@ -85,6 +97,7 @@ class ApiPlayer:
         router.add("GET", "/models", self._models)
         router.add("GET", "/metrics", self._metrics)
         router.add("POST", "/plan", self._posted("plan", lambda: json_response(self.plan)))
+        router.add("POST", "/check", self._check)
         done = {"files": {"/etc/rack.toml": {"changes": {"new": ["a"], "gone": [], "unchanged": ["b"]}}}}
         router.add("POST", "/reload", self._posted("reload", lambda: json_response(done)))
         router.add("POST", "/switch", self._posted("switch", self._switch))
@@ -149,6 +162,13 @@ class ApiPlayer:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.encode(), content_type="text/plain")
+
+    async def _check(self, request: Request) -> Response:
+        self.checks.append(json.loads(request.body))
+        await self.check_gate.wait()
+        if isinstance(self.report, InferDevError):
+            raise self.report
+        return json_response(self.report)
 
     def _switch(self) -> Response:
         return Response(self._phases(), content_type="text/event-stream")

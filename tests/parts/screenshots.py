@@ -95,7 +95,7 @@ def _infer_dev(env: Mapping[str, str], *args: str) -> None:
 
 
 async def _take(socket: str) -> None:
-    """Three pictures: all panels while requests run, the picker, and a small screen with a search."""
+    """All panels while requests run, the picker, a switch, a check, and a small screen with a search."""
     app = Dashboard(Link(Place(socket=socket)), plan_lines)
     async with app.run_test(size=SIZE) as pilot, asyncio.TaskGroup() as tasks:
         load = [tasks.create_task(asyncio.to_thread(_ask)) for _ in range(2)]
@@ -114,6 +114,11 @@ async def _take(socket: str) -> None:
         while "serves" not in app.export_screenshot() and time.monotonic() < end:
             await pilot.pause(0.1)
         _save(app, "switch")
+        await pilot.press("escape", "c")
+        end = time.monotonic() + DEADLINE_S
+        while "held against" not in app.export_screenshot().replace("&#160;", " ") and time.monotonic() < end:
+            await pilot.pause(0.1)
+        _save(app, "check")
         await pilot.press("escape")
         await pilot.resize_terminal(*SMALL)
         await pilot.press("down", "slash", *"error")

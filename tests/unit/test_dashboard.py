@@ -15,12 +15,13 @@ from textual.containers import VerticalScroll
 from textual.events import Key
 from textual.pilot import Pilot
 
+from infer_dev.api.refusals import ForbiddenError
 from infer_dev.dashboard.app import Dashboard
 from infer_dev.dashboard.lines import MOST_LINES, SLACK
 from infer_dev.dashboard.link import Link
 from infer_dev.dashboard.picture import Place
-from infer_dev.errors import SwitchInProgressError
-from tests.parts.api_player import ApiPlayer, event, instance, playing
+from infer_dev.errors import ConfigError, NotFoundError, SwitchInProgressError
+from tests.parts.api_player import ApiPlayer, event, finding, instance, playing
 
 DEADLINE_S = 20.0
 DATA = Path(__file__).parent / "data" / "dashboard"
@@ -208,15 +209,143 @@ async def test_l_shows_the_plan_and_reloads_when_told_to(api: ApiPlayer) -> None
         assert [target for target, _ in api.posts] == ["plan", "plan", "reload"]
 
 
-async def test_c_shows_what_the_check_says(api: ApiPlayer, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.toml"
-    api.instances[0]["source"] = str(missing)
+REPORT = {
+    "version": "0.7.0",
+    "findings": [
+        finding("note", "no NVIDIA driver is visible here", instance="", line=None, key=""),
+        finding("error", "this llama-server has no --ctx-sise", hint="did you mean ctx_size?"),
+        finding("warning", "the model was trained for 2048 tokens", key="instance.chat.server.ctx_size", line=15),
+        *(
+            finding("error", f"model {letter} is missing", instance="big", key="instance.big.server.model", line=20)
+            for letter in "abcdefgh"
+        ),
+        finding("error", "is no number", instance="big", file="OVERRIDES", line=None, key="instance.big.server.port"),
+    ],
+    "memory": {
+        "instances": [
+            {
+                "name": "chat",
+                "context_tokens": 16384,
+                "gpu_layers": 49,
+                "layers": 49,
+                "devices": [
+                    {
+                        "device": device,
+                        "use": {
+                            "weights": 8 * GIB,
+                            "cache": GIB,
+                            "compute": GIB >> 1,
+                            "output": 0,
+                            "driver": 1 << 20,
+                        },
+                        "total_bytes": 10 * GIB,
+                        "free_bytes": free,
+                    }
+                    for device, free in ((0, 23 * GIB), (-1, -5))
+                ],
+            }
+        ]
+    },
+}
+
+
+async def test_c_shows_what_the_check_says_and_scrolls_by_keys(api: ApiPlayer) -> None:
+    api.report = REPORT
+    async with shown(api, 80, 24) as pilot:
+        await pilot.press("c")
+        await shows(
+            pilot,
+            *("check of /etc/rack.toml", "10 errors, 1 warning, 1 note; held against llama-server 0.7.0"),
+            *("chat", "error line 14: server.ctx_sise", "this llama-server has no --ctx-sise"),
+            *("→ did you mean ctx_size?", "↑ ↓ scroll · Esc closes"),
+        )
+        assert "no NVIDIA driver" not in screen(app_of(pilot))  # the worst first
+        await pilot.press("pagedown", "j", "k")
+        await shows(pilot, "error OVERRIDES: server.port", "is no number")
+        await pilot.press("end")
+        await shows(pilot, "the file and this machine", "no NVIDIA driver is visible here")
+        await shows(pilot, "chat on GPU 0: 10.0G of 23.0G free (weights 8.0G, cache 1.0G,", "nothing is free")
+        await shows(pilot, "16384 tokens, 49 of 49 layers on a GPU")
+        await pilot.press("q")
+        await shows(pilot, "▸ chat")
+    assert api.checks[0]["config"] == "/etc/rack.toml"
+
+
+async def test_check_that_is_not_waited_for_is_withdrawn(api: ApiPlayer) -> None:
+    api.check_gate.clear()
     async with shown(api) as pilot:
         await pilot.press("c")
-        await shows(pilot, "check of", "cannot read")
-        await pilot.press("escape", "c", "escape")  # whoever does not wait for the answer misses nothing else
+        await shows(pilot, "checking …")
+        await until(pilot, lambda: len(api.checks) == 1)
+        await pilot.press("down", "escape", "down")  # nothing is held up by it
+        await shows(pilot, "▸ coder")
         await until(pilot, lambda: all(one.group != "acts" or one.is_finished for one in pilot.app.workers))
-        await shows(pilot, "▸ chat")
+        await pilot.press("c", "escape")
+        await until(pilot, lambda: all(one.group != "acts" or one.is_finished for one in pilot.app.workers))
+
+
+async def test_check_that_cannot_be_shown_tells_why(api: ApiPlayer) -> None:
+    async with shown(api, 80, 24) as pilot:
+        for report, words in (
+            (ConfigError("cannot read /etc/rack.toml: no such file", hint="name one"), ("no such file", "name one")),
+            (NotFoundError("cannot find /check"), ("of an older version", "run `infer-dev check")),
+            ({"findings": "none"}, ("cannot understand the daemon's answer to /check",)),
+            ({"findings": []}, ("nothing is wrong",)),
+        ):
+            api.report = report
+            await pilot.press("c")
+            await shows(pilot, *words)
+            assert "checking" not in screen(app_of(pilot))
+            await pilot.press("escape")
+
+
+async def test_reload_tells_the_errors_of_what_would_start_and_waits_for_no_check(api: ApiPlayer) -> None:
+    api.plan, api.report = {"enabled": True, "starting": ["chat"]}, REPORT
+    api.check_gate.clear()
+    async with shown(api, 80, 24) as pilot:
+        await pilot.press("l")
+        await shows(pilot, "+ start chat", "checking …")
+        api.check_gate.set()
+        await shows(pilot, "the check finds 1 error in what would start:", "line 14: instance.chat.server.ctx_sise")
+        assert "model a is missing" not in screen(app_of(pilot))  # big goes on as it is
+        await pilot.press("n")
+        api.report = {"findings": [finding("warning", "hardly")]}
+        await pilot.press("l")
+        await shows(pilot, "the check finds no error")
+        await pilot.press("n")
+        api.report = ForbiddenError("cannot use a file")
+        await pilot.press("l")
+        await shows(pilot, "+ start chat", "cannot use a file")
+        await pilot.press("n")
+        checked = len(api.checks)
+        api.plan = {"enabled": True, "starting": []}
+        await pilot.press("l")
+        await shows(pilot, "/etc/rack.toml")
+        await pilot.press("n")
+        api.plan = {"enabled": True, "starting": ["chat"]}
+        api.check_gate.clear()
+        await pilot.press("l")
+        await shows(pilot, "checking …")
+        assert len(api.checks) <= checked + 1  # where nothing would start none is made
+        await pilot.press("y")
+        await until(pilot, lambda: api.posts[-1][0] == "reload")
+
+
+async def test_switch_that_fails_unseen_is_told_on_top(api: ApiPlayer) -> None:
+    api.models = [{"instance": "coder", "state": "stopped"}]
+    api.phases = [("begin", {"from": None, "to": "coder", "phase": "start"})]
+    async with shown(api) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "type to search", "coder")
+        await pilot.press("enter")
+        await shows(pilot, "switch to coder")
+        api.events.append(event(5, "coder", "failed", kind="switch", cause="crashed", detail="seen"))
+        await until(pilot, lambda: len(app_of(pilot).events.all) == 1)
+        assert not app_of(pilot).screen.query("Toast")  # it is told where it is looked at
+        await pilot.press("escape")
+        api.events.append(event(6, "coder", "proof", kind="switch"))
+        api.events.append(event(7, "coder", "failed", kind="switch", cause="out-of-memory-gpu", detail="exit 1"))
+        await shows(pilot, "switch to coder failed: out-of-memory-gpu: exit 1")
 
 
 async def test_search_marks_finds_both_ways_and_ends(api: ApiPlayer) -> None:
@@ -405,7 +534,7 @@ async def test_text_by_others_steers_no_terminal(api: ApiPlayer) -> None:
 async def test_only_the_sixteen_colours_of_the_terminal_are_used(api: ApiPlayer) -> None:
     api.host = rich_host()
     async with shown(api) as pilot:
-        for key in ("", "m", "escape", "e", "escape", "question_mark", "escape", "s"):
+        for key in ("", "m", "escape", "e", "escape", "question_mark", "escape", "c", "escape", "s"):
             if key:
                 await pilot.press(key)
             colours = {
@@ -520,11 +649,12 @@ async def test_search_for_brackets_is_no_markup(api: ApiPlayer, wanted: str) -> 
         )
 
 
-async def test_check_of_a_path_with_brackets_is_shown(api: ApiPlayer, tmp_path: Path) -> None:
-    api.instances[0]["source"] = str(tmp_path / "[/b].toml")
+async def test_check_of_what_looks_like_markup_is_shown(api: ApiPlayer) -> None:
+    api.instances[0]["source"] = "/etc/[/b].toml"
+    api.report = {"findings": [finding("error", "has [/red] and \x1b[2J in it", hint="[/]", instance="[/c]")]}
     async with shown(api) as pilot:
         await pilot.press("c")
-        await shows(pilot, "[/b].toml", "cannot read")
+        await shows(pilot, "[/b].toml", "has [/red] and \\x1b[2J in it", "→ [/]", "[/c]")
 
 
 async def test_picker_takes_keys_faster_than_it_lists(api: ApiPlayer) -> None:

@@ -1,15 +1,18 @@
 """What the dashboard is made of, without a screen: its link, rates, lines, search, fits, choices, plain lines."""
 
 import asyncio
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from infer_dev.cli.choice import chosen, configurations, default_folder, models
 from infer_dev.dashboard.feed import Batch, Feed, Lost
+from infer_dev.dashboard.findings import MOST, page_of
 from infer_dev.dashboard.fits import leavers, verdict
 from infer_dev.dashboard.fuzzy import MISS, score
 from infer_dev.dashboard.instances import cells, widths_of
@@ -20,7 +23,7 @@ from infer_dev.dashboard.rates import Load, loads, read_counts
 from infer_dev.dashboard.words import bar, count, duration, size, sparkline
 from infer_dev.errors import InferDevError, NotFoundError, UnavailableError, UsageError
 from tests.conftest import Cli, Parts, eventually
-from tests.parts.api_player import ApiPlayer, instance, playing
+from tests.parts.api_player import ApiPlayer, finding, instance, playing
 
 GIB = 1 << 30
 METRICS = """\
@@ -255,3 +258,14 @@ def test_lines_wrap_by_cells_not_characters() -> None:
     assert [lines.text(row) for row in lines.rows] == ["模型", "已经", "加载", "a模b", "型c", "", "模"]
     lines.arrange(width=1, least=Level.ALL)  # a terminal that narrow shows half of each, but it ends
     assert "".join(lines.text(row) for row in lines.rows) == "模型已经加载a模b型c模"
+
+
+def test_page_of_a_check_ends_where_nobody_would_read_on() -> None:
+    told = [finding("note", f"note number {number}") for number in range(MOST + 7)]
+    out = io.StringIO()
+    Console(width=80, file=out).print(page_of({"findings": [*told, finding("error", "the worst")]}))
+    shown = out.getvalue()
+    assert shown.index("the worst") < shown.index("note number 0")
+    assert f"note number {MOST - 2}" in shown
+    assert f"note number {MOST - 1}" not in shown
+    assert "and 8 more" in shown

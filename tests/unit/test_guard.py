@@ -136,7 +136,7 @@ def test_two_tokens_are_refused() -> None:
     assert status(CLOSED, authorization=[BEARER, "Bearer other"]) == 401
 
 
-@pytest.mark.parametrize("target", ["/up", "/plan", "/up?x=1"])
+@pytest.mark.parametrize("target", ["/up", "/plan", "/check", "/up?x=1"])
 def test_file_is_brought_up_over_tcp_only_with_a_token(target: str) -> None:
     """Who may have a file run may run anything as the daemon's user."""
     json_body = {"content_type": "application/json", "content_length": "2"}
