@@ -3,14 +3,13 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import eventually, is_alive
 from tests.parts.booted import Booted
-from tests.parts.reachable import as_user, reachable
+from tests.parts.reachable import as_user, open_to_others, reachable
 
 QUICK = {"first_delay_s": 0.05, "longest_delay_s": 0.4, "settled_s": 0.5}
 NOTE = 'echo "$$ started" >> {notes}\n'
@@ -122,9 +121,7 @@ def test_sshd_left_empty_is_none(boots: Callable[..., Booted]) -> None:
 
 def test_sshd_is_root_s_to_run(tmp_path: Path) -> None:
     folder = tmp_path
-    own = takewhile(lambda one: one.name.startswith(("pytest-", "popen-")), folder.parents)  # pytest's: 0700
-    for one in (folder, *own):
-        one.chmod(0o755)
+    open_to_others(folder)
     with reachable() as before:
         os.chown(folder, 1, 1)
         script = Script(folder, SERVES)

@@ -19,6 +19,7 @@ from infer_dev.llama_cpp.gguf.library import Library
 from infer_dev.plan.build import build_plan
 from tests.parts import gguf_bytes as raw
 from tests.parts import tiny_model
+from tests.parts.reachable import open_to_others
 
 NOBODY = Account(name="somebody", uid=4242, gid=4242, groups=[4242], home="", shell="")
 
@@ -299,11 +300,7 @@ def test_nothing_is_an_error_where_the_options_are_not_sure(folder):
 
 
 def test_what_the_servers_account_may_not_read_is_told(folder):
-    os.chmod(folder, 0o755)
-    parent = folder.parent
-    while parent.stat().st_mode & 0o777 != 0o755 and parent != Path("/tmp"):
-        os.chmod(parent, 0o755)
-        parent = parent.parent
+    open_to_others(folder)
     assert findings(folder, 'model = "set-00001-of-00003.gguf"', account=NOBODY) == []
     os.chmod(folder / "set-00002-of-00003.gguf", 0o600)
     found = only(findings(folder, 'model = "set-00001-of-00003.gguf"', account=NOBODY))
