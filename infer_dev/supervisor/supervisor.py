@@ -138,8 +138,8 @@ class Supervisor:
 
     async def leave_unused(self) -> None:
         """Leave if no file is up, nor about to be."""
-        if self.sources:
-            return  # whoever takes the last one down sees to it: nobody has to wait for that here
+        if self.sources:  # whoever takes the last one down sees to it: nobody has to wait for that here
+            return
         async with self.claims.turn("down"):
             if not self.sources and not self._leaving.is_set():
                 self.leave()
@@ -351,7 +351,8 @@ class Supervisor:
         self.sources[plan.source] = replace(source, api=plan.api)
         self._save_sources()
         await self.door.settle()  # before anything starts: an instance may want the API's port
-        self._refuse_if_leaving()  # it may have been asked to while the old ones ended
+        if not self._handing_over:
+            self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
         first = events_of(intent.starting, refused := refused or {})
         await asyncio.gather(*(self._instances[name].tell(event) for name, event in first.items()))
@@ -380,8 +381,7 @@ class Supervisor:
         """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
 
         Raises:
-            TimedOutError: one does not end, though it was killed.
-            UnavailableError: the daemon leaves, they are no longer its.
+            TimedOutError, UnavailableError: one does not end, though it was killed; they are no longer this daemon's.
         """
         if self._left.is_set():
             raise UnavailableError("cannot stop anything: the daemon leaves", hint="try again in a moment")

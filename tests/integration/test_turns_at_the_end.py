@@ -47,7 +47,8 @@ async def test_file_taken_down_while_another_one_drains_holds_nobody_up(rack: Ra
     await down
 
 
-async def test_reload_under_way_comes_to_its_end_before_the_daemon_hands_over(rack: Rack) -> None:
+@pytest.mark.parametrize("by", ["up", "SIGHUP"])
+async def test_change_under_way_comes_to_its_end_before_the_daemon_hands_over(by: str, rack: Rack) -> None:
     stubborn = """
         [instance.a.control]
         stop_timeout_s = 0.3
@@ -59,13 +60,18 @@ async def test_reload_under_way_comes_to_its_end_before_the_daemon_hands_over(ra
     await rack.reaches("a", "ready")
     port = rack.port()
     rack.write(stubborn.format(port=port))
+    change = asyncio.create_task(rack.supervisor.up(source)) if by == "up" else None
     rack.supervisor.want_reload()
     await rack.reaches("a", "stopping")
     rack.supervisor.hand_over()
     async with asyncio.timeout(DEADLINE_S):
         await rack.supervisor.wait_left()
+        if change is not None:
+            assert (await change).started == ("a",), "what has been told is so"
     record = saved(rack).records["a"]
-    assert (record.spec.endpoint.port, record.life.wanted) == (port, True), "the next daemon starts it"
+    assert record.process is not None
+    os.kill(record.process.pid, signal.SIGKILL)
+    assert (record.spec.endpoint.port, record.life.wanted) == (port, True)
     assert list(saved(rack).sources) == [source.path]
 
 
