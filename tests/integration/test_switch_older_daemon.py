@@ -1,4 +1,4 @@
-"""`infer-dev switch` against a daemon that was started by an older version."""
+"""`infer-dev switch` called off at a daemon that knows no ticket: it is of an older version, or the next one."""
 
 import json
 import signal
@@ -12,17 +12,24 @@ import pytest
 from tests.conftest import Cli
 
 KNOWN = {"model", "wait", "drain_timeout_s"}
-BEGIN = b'event: begin\ndata: {"id": 1, "from": null, "to": "b", "phase": "preflight"}\n\n'
+BEGIN = b'event: begin\ndata: {"id": 7, "from": null, "to": "b", "phase": "preflight"}\n\n'
 OVER = b'event: phase\ndata: {"phase": "preflight", "seconds": 0.5}\n\n'
 
 
 class Older(BaseHTTPRequestHandler):
     """Answers as the daemon did when it knew neither tickets nor how to call a switch off."""
 
+    known = KNOWN
+    over: dict[str, object] | None = None
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        unknown = sorted(set(body) - KNOWN)
-        if self.path != "/switch?stream=1":
+        unknown = sorted(set(body) - self.known)
+        if self.path == "/switch/cancel" and self.over is not None and body != self.over:
+            self._refuse(404, "not-found", "cannot call the switch off: it is over")
+        elif self.path == "/switch/cancel" and self.over is not None:
+            self._say({"cancelled": False})
+        elif self.path != "/switch?stream=1":
             self._refuse(404, "not-found", f"cannot find {self.path}")
         elif unknown:
             self._refuse(400, "usage", f"cannot read the request: unknown key {unknown[0]!r}")
@@ -33,9 +40,12 @@ class Older(BaseHTTPRequestHandler):
             self.server.let_go.wait()  # type: ignore[attr-defined]  # that of the server below
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
+        self._say({"title": title, "detail": detail}, status)
+
+    def _say(self, document: dict[str, object], status: int = 200) -> None:
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps({"title": title, "detail": detail}).encode())
+        self.wfile.write(json.dumps(document).encode())
 
     def address_string(self) -> str:
         return "a unix socket"
@@ -44,13 +54,20 @@ class Older(BaseHTTPRequestHandler):
         return
 
 
+class Successor(Older):
+    """Answers as a daemon that finishes the switch which the one before was asked for: it knows its id."""
+
+    known = KNOWN | {"ticket"}
+    over: dict[str, object] | None = {"id": 7}  # noqa: RUF012 - nobody changes it
+
+
 @pytest.fixture
-def older(cli: Cli) -> Iterator[None]:
-    """Such a daemon's socket."""
+def daemon(cli: Cli, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The socket of such a daemon."""
     cli.runtime.mkdir(mode=0o700)
-    with socketserver.ThreadingUnixStreamServer(str(cli.runtime / "control.sock"), Older) as server:
+    with socketserver.ThreadingUnixStreamServer(str(cli.runtime / "control.sock"), request.param) as server:
         server.let_go = threading.Event()  # type: ignore[attr-defined]  # its requests find it there
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, args=(0.02,))
         serving.start()
         yield
         server.let_go.set()  # type: ignore[attr-defined]  # as above
@@ -59,12 +76,20 @@ def older(cli: Cli) -> Iterator[None]:
     (cli.runtime / "control.sock").unlink()
 
 
-@pytest.mark.usefixtures("older")
-def test_switch_is_asked_for_without_a_ticket_and_told_to_go_on(cli: Cli) -> None:
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("daemon", "told"),
+    [
+        (Older, "the switch goes on, a daemon of this version cannot call it off"),
+        (Successor, "the switch goes on, the old one has been stopped"),
+    ],
+    indirect=["daemon"],
+)
+def test_switch_that_cannot_be_called_off_by_its_ticket_goes_on(told: str, cli: Cli) -> None:
     switching = cli.start("switch", "b")
     assert switching.stderr is not None
     assert switching.stderr.readline() == "  preflight 0.5s\n"
     switching.send_signal(signal.SIGINT)
-    _, told = switching.communicate(timeout=30)
+    _, said = switching.communicate(timeout=30)
     assert switching.returncode == 130
-    assert "the switch goes on, a daemon of this version cannot call it off" in told
+    assert told in said
