@@ -47,6 +47,21 @@ async def test_file_taken_down_while_another_one_drains_holds_nobody_up(rack: Ra
     await down
 
 
+async def test_reload_by_signal_that_waits_for_a_file_to_go_down_is_no_failure(
+    rack: Rack, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, down = await draining(rack)
+    rack.supervisor.want_reload()
+    async with asyncio.timeout(DEADLINE_S):
+        while len(rack.supervisor.claims.under_way()) < 2:
+            await asyncio.sleep(0.01)
+        await rack.supervisor.stop(["slow"], at_once=True)
+        await down
+        while rack.supervisor.claims.under_way():
+            await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("by", ["up", "SIGHUP"])
 async def test_change_under_way_comes_to_its_end_before_the_daemon_hands_over(by: str, rack: Rack) -> None:
     stubborn = """
