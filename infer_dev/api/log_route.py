@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 from infer_dev.api import pieces
 from infer_dev.api.http import Request, Response
@@ -13,7 +14,6 @@ from infer_dev.supervisor.supervisor import Supervisor
 
 MOST_DIGITS = 15  # of an event's id, of a number of lines; CPython refuses some thousand with an error
 MOST_PLACE_DIGITS = 19  # `logread.OLDEST` has as many
-Reading = aclosing[AsyncGenerator[tuple[Position, bytes], None]]
 
 
 class LogRoute:
@@ -42,36 +42,51 @@ class LogRoute:
         )
 
     async def _text(self, name: str, path: str, start: Position, *, follow: bool) -> AsyncIterator[bytes]:
-        async with self._read(name, path, start, follow=follow) as found:
+        async with aclosing(self._read(name, path, start, follow=follow)) as found:
             async for _, data in found:
                 yield data
 
     async def _pieces(self, name: str, path: str, start: Position, *, follow: bool) -> AsyncIterator[bytes]:
         told = start
         yield pieces.piece(start.generation, start.place, b"")
-        async with self._read(name, path, start, follow=follow) as found:
+        async with aclosing(self._read(name, path, start, follow=follow)) as found:
             async for at, data in found:
                 yield pieces.piece(at.generation, at.place, data) if data or at != told else b""
                 told = at
         if follow and self._supervisor.has_stopped_all:
             yield pieces.end(pieces.STOPPED)
-        elif follow and not self._has(name):
+        elif follow and self._log_of(name) is None:
             yield pieces.end(pieces.REMOVED)
 
-    def _read(self, name: str, path: str, start: Position, *, follow: bool) -> "Reading":
-        return aclosing(logread.read_pieces(path, start, follow=follow, pause=lambda: self._pause(name)))
+    async def _read(
+        self, name: str, path: str, start: Position, *, follow: bool
+    ) -> AsyncGenerator[tuple[Position, bytes], None]:
+        """The log, each piece with the position behind it; then those of the next file, where a reload names one."""
+        behind, now = {path: start}, path
+        while True:
+            pause = partial(self._pause, name, now)
+            async with aclosing(logread.read_pieces(now, behind[now], follow=follow, pause=pause)) as found:
+                async for at, data in found:
+                    behind[now] = at
+                    yield at, data
+            log_file = self._log_of(name)
+            if not follow or self._supervisor.has_left or log_file is None:
+                return
+            now = log_file
+            yield behind.setdefault(now, logread.START), b""
 
-    async def _pause(self, name: str) -> bool:
-        """Wait a moment; returns whether anybody could write more."""
+    async def _pause(self, name: str, path: str) -> bool:
+        """Wait a moment; returns whether anybody could write more to `path`."""
         try:
             async with asyncio.timeout(logread.FOLLOW_POLL_S):
                 await self._supervisor.wait_left()
         except TimeoutError:
-            return self._has(name)
+            return self._log_of(name) == path
         return False
 
-    def _has(self, name: str) -> bool:
-        return name in self._supervisor.specs()
+    def _log_of(self, name: str) -> str | None:
+        spec = self._supervisor.specs().get(name)
+        return None if spec is None else spec.command.log_file
 
 
 def is_count(text: str) -> bool:

@@ -33,6 +33,7 @@ class SwitchRoutes:
         self._make = make
         self._switcher = make() if os.path.exists(note) else None
         self._made = asyncio.Event()
+        self._making = asyncio.Lock()
 
     async def run(self) -> None:
         """Do what is asked for, until cancelled or the daemon leaves."""
@@ -45,11 +46,11 @@ class SwitchRoutes:
         return self._switcher.status() if self._switcher else None
 
     async def _ready(self) -> "Switcher":
-        if self._switcher is None:
-            await asyncio.to_thread(import_module, SWITCHER)
-        if self._switcher is None:  # nobody else has asked meanwhile
-            self._switcher = self._make()
-            self._made.set()
+        async with self._making:  # a switch that is asked for and called off at once is asked for first
+            if self._switcher is None:
+                await asyncio.to_thread(import_module, SWITCHER)
+                self._switcher = self._make()
+                self._made.set()
         return self._switcher
 
     def add_to(self, router: Router) -> None:

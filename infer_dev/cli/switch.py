@@ -9,11 +9,19 @@ import time
 
 from infer_dev.cli.launch import answers_soon, client
 from infer_dev.cli.text import duration, is_terminal, sanitized
-from infer_dev.errors import EXIT_FAILED, EXIT_OK, InferDevError, NotFoundError, UnavailableError, from_problem
+from infer_dev.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    InferDevError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+    from_problem,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from infer_dev.api.client import DaemonClient
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
 SUCCESSOR_S = 3.0  # boot and systemd start another daemon within one
 POLL_S = 0.2
 CANCEL_S = 5.0
+CANCEL = "/switch/cancel"
+UNKNOWN_TICKET = "unknown key 'ticket'"
 
 
 def switch(name: str, *, wait: bool = False, drain_timeout_s: float | None = None, as_json: bool = False) -> int:
@@ -46,41 +56,61 @@ def _receipt(daemon: DaemonClient, body: Mapping[str, object], shown: Phases) ->
     begun: Mapping[str, Any] | None = None
     gone = UnavailableError("cannot tell how the switch ended: the daemon is gone", hint="see `infer-dev status`")
     try:
-        for event, data in daemon.post_stream("/switch?stream=1", body):
-            match event:
-                case "begin":
-                    shown.begin(data)
-                    begun = data
-                case "phase":
-                    shown.end(data)
-                case "receipt":
-                    return data
-                case "error":
-                    raise from_problem(data)
-    except UnavailableError as err:
-        if begun is None:
-            raise
-        gone = err
+        try:
+            for event, data in _steps(daemon, body):
+                match event:
+                    case "begin":
+                        shown.begin(data)
+                        begun = data
+                    case "phase":
+                        shown.end(data)
+                    case "receipt":
+                        return data
+                    case "error":
+                        raise from_problem(data)
+        except UnavailableError as err:
+            if begun is None:
+                raise
+            gone = err
+        shown.close()
+        return _from_next_daemon(daemon, begun, gone)
     except KeyboardInterrupt:
         shown.close()
-        print(_called_off(daemon, body["ticket"]), file=sys.stderr)
+        print(_called_off(daemon, body["ticket"], begun), file=sys.stderr)
         raise
     finally:
         shown.close()
-    return _from_next_daemon(daemon, begun, gone)
 
 
-def _called_off(daemon: DaemonClient, ticket: object) -> str:
-    """Call the switch off, if that can still be; returns what came of it, for people."""
-    see = "see `infer-dev status --json`, `infer-dev events`"
+def _steps(daemon: DaemonClient, body: Mapping[str, object]) -> Iterator[tuple[str, dict[str, Any]]]:  # Any: JSON
+    """What the daemon tells of the switch; one of an older version knows no tickets, and is asked without."""
     try:
-        if daemon.post("/switch/cancel", {"ticket": ticket}, timeout_s=CANCEL_S)["cancelled"]:
-            return "the switch was called off: nothing was changed"
-    except NotFoundError:
-        return f"the switch is over: {see}"
-    except InferDevError:
-        return f"cannot call the switch off: {see}"
-    return f"the switch goes on, the old one has been stopped: {see}"
+        yield from daemon.post_stream("/switch?stream=1", body)
+    except UsageError as err:
+        if UNKNOWN_TICKET not in err.message:
+            raise
+        yield from daemon.post_stream("/switch?stream=1", {key: body[key] for key in body if key != "ticket"})
+
+
+def _called_off(daemon: DaemonClient, ticket: object, begun: Mapping[str, Any] | None) -> str:  # Any: JSON
+    """Call the switch off, if that can still be; returns what came of it, for people.
+
+    Tickets are known to the daemon that was asked; to the one after it, which finishes the switch, its id is.
+    """
+    see = "see `infer-dev status --json`, `infer-dev events`"
+    words = [{"ticket": ticket}, *([{"id": begun["id"]}] if begun else [])]
+    for word in words:
+        try:
+            if daemon.post(CANCEL, word, timeout_s=CANCEL_S)["cancelled"]:
+                return "the switch was called off: nothing was changed"
+        except NotFoundError as err:
+            if CANCEL in err.message:  # it is the route that cannot be found
+                return f"the switch goes on, a daemon of this version cannot call it off: {see}"
+            continue
+        except InferDevError:
+            return f"cannot call the switch off: {see}"
+        return f"the switch goes on, the old one has been stopped: {see}"
+    return f"the switch is over: {see}"
 
 
 class Phases:

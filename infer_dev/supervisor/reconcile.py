@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from infer_dev.check.verdict import Refusal
+from infer_dev.errors import InstanceError
 from infer_dev.plan.conflicts import overlap
 from infer_dev.plan.diff import Changes, Difference, diff, differences
 from infer_dev.plan.model import Plan, Spec
@@ -131,15 +132,29 @@ def is_at_rest(seat: Seat) -> bool:
     return seat.state in SETTLED and seat.state not in RUNNING
 
 
-def rival_of(spec: Spec, seats: Sequence[Seat]) -> str:
-    """Who is at work that `spec` cannot run beside, and why: "NAME of the same group 'g'"; "" if nobody is."""
+def refuse_rival(verb: str, spec: Spec, seats: Sequence[Seat]) -> None:
+    """Raise if another one is at work that `spec` cannot run beside.
+
+    Args:
+        verb: what is asked for: "start", "restart".
+        spec: of the instance it is asked of.
+        seats: all instances.
+
+    Raises:
+        InstanceError: names the other one, and why.
+    """
     at_work = [seat.spec for seat in seats if seat.spec.name != spec.name and not is_at_rest(seat)]
     for other in sorted(at_work, key=lambda one: one.name):
         if spec.group is not None and other.group == spec.group:
-            return f"{other.name} of the same group {spec.group!r}"
-        if overlap(other.endpoint, spec.endpoint):
-            return f"{other.name} on the same port"
-    return ""
+            why = f"of the same group {spec.group!r}"
+        elif overlap(other.endpoint, spec.endpoint):
+            why = "on the same port"
+        else:
+            continue
+        raise InstanceError(
+            f"cannot {verb} {spec.name}: {other.name} {why} runs",
+            hint=f"switch to it: infer-dev switch {spec.name}; or stop {other.name} first",
+        )
 
 
 def _is_beaten(spec: Spec, at_work: Sequence[Seat], starting: AbstractSet[str]) -> bool:

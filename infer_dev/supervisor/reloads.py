@@ -27,6 +27,8 @@ async def reload_when_wanted(
         for path in list(sources):
             try:
                 await reload([path])
+            except NotFoundError:
+                log.info("%s is not read again: it was taken down meanwhile", path)
             except InferDevError as err:
                 hint = f" ({err.hint})" if err.hint else ""
                 log.error("cannot reload %s: %s%s", path, err.message, hint)  # noqa: TRY400 - ours, no trace

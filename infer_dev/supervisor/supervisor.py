@@ -20,7 +20,7 @@ from infer_dev.supervisor.lifecycle import Kill, Restart, Start, State, Stop
 from infer_dev.supervisor.log_keeper import LogDuty
 from infer_dev.supervisor.order import Seat
 from infer_dev.supervisor.reading import Asked, Judge, Reader, Reading, events_of
-from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, intend, rival_of
+from infer_dev.supervisor.reconcile import Intent, UpResult, as_started, intend, refuse_rival
 from infer_dev.supervisor.reloads import recorded, reload_when_wanted
 from infer_dev.supervisor.rest import until_at_rest
 from infer_dev.supervisor.status import Status
@@ -59,8 +59,8 @@ class Supervisor:
             reloading = self._tasks.create_task(reload_when_wanted(self._reload_wanted, self.sources, self.reload))
             self._started.set()
             await self._leaving.wait()
-            reloading.cancel()
             async with self.claims.turn("daemon leaves"):
+                reloading.cancel()  # not before: one under way may have stopped what it is about to start
                 if self._handing_over:
                     self.save_all()
                     for instance in self._instances.values():
@@ -124,20 +124,22 @@ class Supervisor:
             self._reader.hurry()
 
     def leave(self) -> None:
-        """Stop every instance, then let `run` return. Asked again while stopping: kill."""
-        if self._leaving.is_set():
-            for instance in self._instances.values():
-                if instance.state is State.STOPPING:
-                    instance.post(Kill())
-        else:
-            # At once, though a request may still hold the lock: all of them have one deadline.
-            for instance in self._instances.values():
+        """Stop every instance, then let `run` return, also if it was about to hand over. Asked again: kill."""
+        if self._left.is_set():
+            return
+        is_again, self._handing_over = self._leaving.is_set() and not self._handing_over, False
+        for instance in self._instances.values():
+            if not is_again:  # at once, though requests may be under way: all of them have one deadline
                 instance.post(Stop())
+            elif instance.state is State.STOPPING:
+                instance.post(Kill())
         self._leaving.set()
         self._reader.hurry()
 
     async def leave_unused(self) -> None:
-        """Leave if no file is up."""
+        """Leave if no file is up, nor about to be."""
+        if self.sources:  # whoever takes the last one down sees to it: nobody has to wait for that here
+            return
         async with self.claims.turn("down"):
             if not self.sources and not self._leaving.is_set():
                 self.leave()
@@ -304,12 +306,7 @@ class Supervisor:
         async with self.claims.turn(words, lambda: keys_of((), [one.spec for one in self._named(names)])):
             self._refuse_if_leaving()
             for instance in self._named(names):
-                if rival := rival_of(instance.spec, self.seats()):
-                    verb, name = words.split()[0], instance.spec.name
-                    raise InstanceError(
-                        f"cannot {verb} {name}: {rival} runs",
-                        hint=f"switch to it: infer-dev switch {name}; or stop {rival.split()[0]} first",
-                    )
+                refuse_rival(words.split()[0], instance.spec, self.seats())
                 await instance.tell(event)
 
     def _refuse_if_leaving(self) -> None:
@@ -354,7 +351,8 @@ class Supervisor:
         self.sources[plan.source] = replace(source, api=plan.api)
         self._save_sources()
         await self.door.settle()  # before anything starts: an instance may want the API's port
-        self._refuse_if_leaving()  # it may have been asked to while the old ones ended
+        if not self._handing_over:
+            self._refuse_if_leaving()  # it may have been asked to while the old ones ended
         last_id = self.history.last_id
         first = events_of(intent.starting, refused := refused or {})
         await asyncio.gather(*(self._instances[name].tell(event) for name, event in first.items()))
@@ -383,8 +381,10 @@ class Supervisor:
         """Stop instances, all at once, and wait until they are at rest; the names of those that are wanted again.
 
         Raises:
-            TimedOutError: one does not end, though it was killed.
+            TimedOutError, UnavailableError: one does not end, though it was killed; they are no longer this daemon's.
         """
+        if self._left.is_set():
+            raise UnavailableError("cannot stop anything: the daemon leaves", hint="try again in a moment")
         ending = list(instances)
         await asyncio.gather(*(instance.tell(stop or Stop()) for instance in ending))
         return await until_at_rest(ending)

@@ -5,13 +5,16 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
-from infer_dev.api.switch import stream
+from infer_dev.api.http import Request
+from infer_dev.api.switch import SwitchRoutes, stream
 from infer_dev.errors import UnavailableError
 from infer_dev.host.memory import release as memory_release
 from infer_dev.llama_cpp.cause import Cause
@@ -31,7 +34,7 @@ from infer_dev.supervisor.switch.receipt import (
     note_to_json,
 )
 from infer_dev.supervisor.switch.store import Kept, SwitchStore
-from infer_dev.supervisor.switch.switcher import Job
+from infer_dev.supervisor.switch.switcher import Job, Switcher
 
 NOTE = Note(
     id=7,
@@ -217,6 +220,54 @@ async def test_reader_who_leaves_does_not_end_the_switch() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     job.end(RECEIPT)
     assert await job.result() == RECEIPT
+
+
+class Backwards(ThreadPoolExecutor):
+    """Does what it is given in the loop's next quiet moment, the latest first."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._given: list[tuple[Future[object], Callable[[], object]]] = []
+
+    def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[object]:
+        self._given.append((Future(), partial(fn, *args, **kwargs)))
+        asyncio.get_running_loop().call_later(0.01, self._do)
+        return self._given[-1][0]
+
+    def _do(self) -> None:
+        while self._given:
+            future, call = self._given.pop()
+            future.set_result(call())
+
+
+class Recorder(Switcher):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def ask(self, word: str, **_: object) -> Job:
+        self.told.append(f"switch to {word}")
+        job = Job(Wish(target=word))
+        job.end(RECEIPT)
+        return job
+
+    def call_off(self, *, ticket: str | None = None, switch_id: int | None = None) -> bool:
+        assert switch_id is None
+        self.told.append(f"call off {ticket}")
+        return True
+
+
+async def test_first_switch_that_is_called_off_at_once_is_asked_for_before() -> None:
+    asyncio.get_running_loop().set_default_executor(Backwards())
+    recorder = Recorder()
+    routes = SwitchRoutes(lambda: recorder, note="/nowhere")
+    wish, word = b'{"model": "b", "ticket": "mine"}', b'{"ticket": "mine"}'
+    await asyncio.gather(
+        routes.switch(Request("POST", "/switch", {}, {}, {}, wish)),
+        routes.cancel(Request("POST", "/switch/cancel", {}, {}, {}, word)),
+    )
+    assert recorder.told == ["switch to b", "call off mine"]
 
 
 MIB = 1024 * 1024

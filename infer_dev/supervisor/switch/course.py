@@ -144,7 +144,8 @@ class Course:
         if going:
             self._enter(Phase.DRAIN)
             await self._drain(going)
-            await self._look(self._target(), going)  # somebody may have taken its port meanwhile
+            # somebody may have taken its port meanwhile
+            await self._unless_called_off(self._look(self._target(), going))
             self._refuse_if_leaving()
             self.note = replace(self.note, restore=self._wanted(self.note.restore))
             self._end_if_called_off()
