@@ -13,7 +13,7 @@ from infer_dev.api.http import Request
 from infer_dev.api.routes import Routes
 from infer_dev.api.switch import SwitchRoutes
 from infer_dev.errors import UnavailableError
-from infer_dev.host.process import life_id
+from infer_dev.host.process.stat import life_id
 from infer_dev.supervisor.state import Saved, StateStore
 from tests.integration.test_supervisor import FREE_PORT, Rack, running_rack
 from tests.integration.test_turns_of_requests import draining, quick
