@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.conftest import Cli, is_alive
+from tests.conftest import Cli, eventually, is_alive
 from tests.integration.faults.rig import Rack
 
 TRIES = 50
@@ -26,7 +26,7 @@ def main(file: Path, runtime: Path, how: str) -> None:
         rack.successor()
         os.kill(rack.daemon(), signal.SIGSTOP)
     os.kill(before, signal.SIGKILL)
-    os.waitpid(before, 0)  # an orphan is pid 1's to reap; only now is its pid free
+    eventually(lambda: _is_reaped(before))  # only then is its pid free
     signals = file.with_name("signals")
     signals.touch()
     stranger = _stranger_with(before, signals)
@@ -47,6 +47,14 @@ def main(file: Path, runtime: Path, how: str) -> None:
     }
     os.kill(stranger, signal.SIGKILL)
     sys.stdout.write(json.dumps(seen))
+
+
+def _is_reaped(pid: int) -> bool:
+    """Reaps an orphan, which is pid 1's child once the last thread of who started it is gone."""
+    try:
+        return os.waitpid(pid, 0)[0] == pid
+    except ChildProcessError:
+        return False
 
 
 def _stranger_with(pid: int, signals: Path) -> int:
